@@ -1,0 +1,231 @@
+"""What each model name does, as values: the tokens, their timing, and how the answer goes wrong.
+
+`script_for` is a pure function of the request, so a test can ask it for the text that a run has
+to end up with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from demo.provider.answers import answer_to
+
+PLEASANT_MODELS = ("demo", "demo-fast", "echo")
+WORDS_PER_PARAGRAPH = 60
+
+Ending = Literal["stop", "length", "content_filter", "cut", "reset", "error", "stall"]
+
+_SENTENCE = (
+    "the quick brown potato grows under warm soil while rain falls on green leaves and a "
+    "patient gardener counts small white flowers before summer brings the harvest home to "
+    "people who share bread salt and stories around one long wooden table"
+)
+_WORDS = tuple(_SENTENCE.split())
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An HTTP error in the shape that OpenAI sends."""
+
+    status: int
+    message: str
+    type: str
+    code: str | None = None
+    param: str | None = None
+    retry_after: int | None = None
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+@dataclass(frozen=True)
+class Script:
+    """One answer. Times are seconds; token `i` is due `first + i * interval` after the request."""
+
+    tokens: tuple[str, ...] = ()
+    interval: float = 0.0
+    first: float = 0.0
+    ending: Ending = "stop"
+    newline: bytes = b"\n"
+    broken_at: int | None = None
+    comments: bool = False
+    done: bool = True
+    usage: bool = True
+    split: bool = False
+    hang: bool = False
+    refusal: Refusal | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.tokens)
+
+
+class UnknownModelError(LookupError):
+    """No script has this name."""
+
+
+def words(count: int) -> tuple[str, ...]:
+    """`count` deterministic tokens, one word each, in paragraphs of 60 words."""
+    tokens = []
+    for index in range(count):
+        word = _WORDS[index % len(_WORDS)]
+        last = index == count - 1 or index % WORDS_PER_PARAGRAPH == WORDS_PER_PARAGRAPH - 1
+        if index % WORDS_PER_PARAGRAPH == 0:
+            word = word.capitalize()
+        end = "." if last else " "
+        if last and index != count - 1:
+            end = ".\n\n"
+        tokens.append(word + end)
+    return tuple(tokens)
+
+
+def tokenise(text: str) -> tuple[str, ...]:
+    """Cuts text into words with the white space that follows them; joined they are the text."""
+    return tuple(re.findall(r"\s*\S+\s*|\s+", text))
+
+
+def unknown_model(model: str) -> Refusal:
+    return Refusal(
+        404,
+        f"The model `{model[:100]}` does not exist or you do not have access to it.",
+        "invalid_request_error",
+        "model_not_found",
+    )
+
+
+WRONG_KEY = Refusal(
+    401,
+    "Incorrect API key provided. You can find your API key at "
+    "https://platform.openai.com/account/api-keys.",
+    "invalid_request_error",
+    "invalid_api_key",
+)
+
+MIDSTREAM_ERROR = Refusal(
+    500,
+    "The server had an error while processing your request. Sorry about that!",
+    "server_error",
+)
+
+_REFUSALS: Mapping[str, Refusal] = {
+    "error-401": WRONG_KEY,
+    "error-403": Refusal(
+        403,
+        "Country, region, or territory not supported",
+        "request_forbidden",
+        "unsupported_country_region_territory",
+    ),
+    "error-429": Refusal(
+        429,
+        "Rate limit reached for requests. Please try again in 7s.",
+        "requests",
+        "rate_limit_exceeded",
+        retry_after=7,
+    ),
+    "error-500": MIDSTREAM_ERROR,
+    "error-503": Refusal(
+        503, "The engine is currently overloaded, please try again later", "service_unavailable"
+    ),
+    "error-quota": Refusal(
+        429,
+        "You exceeded your current quota, please check your plan and billing details.",
+        "insufficient_quota",
+        "insufficient_quota",
+    ),
+    "error-context": Refusal(
+        400,
+        "This model's maximum context length is 4096 tokens. However, your messages resulted in "
+        "5000 tokens. Please reduce the length of the messages.",
+        "invalid_request_error",
+        "context_length_exceeded",
+        "messages",
+    ),
+    "error-filter": Refusal(
+        400,
+        "The response was filtered due to the prompt triggering the content management policy. "
+        "Please modify your prompt and retry.",
+        "invalid_request_error",
+        "content_filter",
+        "prompt",
+    ),
+    "error-bad-request": Refusal(
+        400,
+        "Unsupported value: 'temperature' does not support 0.2 with this model.",
+        "invalid_request_error",
+        "unsupported_value",
+        "temperature",
+    ),
+}
+
+_ORDINARY = Script(tokens=words(40), interval=0.005)
+
+_FIXED: Mapping[str, Script] = {
+    **{name: Script(refusal=refusal) for name, refusal in _REFUSALS.items()},
+    "hang": Script(hang=True),
+    "empty": Script(),
+    "malformed": replace(_ORDINARY, broken_at=20),
+    "no-done": replace(_ORDINARY, done=False),
+    "no-usage": replace(_ORDINARY, usage=False),
+    "crlf": replace(_ORDINARY, newline=b"\r\n"),
+    "comments": replace(_ORDINARY, comments=True),
+    "error-midstream": replace(_ORDINARY, tokens=words(20), ending="error"),
+    "filter-midstream": replace(_ORDINARY, tokens=words(20), ending="content_filter"),
+    "split": Script(
+        tokens=tokenise("Grüße aus dem Kartoffelacker 🥔, ¡hola papita!, こんにちは."),
+        interval=0.005,
+        split=True,
+    ),
+}
+
+
+def _stream(tokens: int, milliseconds: int) -> Script:
+    return Script(tokens=words(tokens), interval=milliseconds / 1000)
+
+
+_PATTERNS: tuple[tuple[re.Pattern[str], Callable[..., Script]], ...] = (
+    (re.compile(r"stream-(\d{1,6})-(\d{1,5})"), _stream),
+    (re.compile(r"slow-first-(\d{1,6})"), lambda ms: replace(_ORDINARY, first=ms / 1000)),
+    (re.compile(r"cut-(\d{1,6})"), lambda n: replace(_ORDINARY, tokens=words(n), ending="cut")),
+    (re.compile(r"reset-(\d{1,6})"), lambda n: replace(_ORDINARY, tokens=words(n), ending="reset")),
+    (re.compile(r"stall-(\d{1,6})"), lambda n: replace(_ORDINARY, tokens=words(n), ending="stall")),
+    (
+        re.compile(r"error-429-(\d{1,5})"),
+        lambda s: Script(refusal=replace(_REFUSALS["error-429"], retry_after=s)),
+    ),
+)
+
+
+def script_for(model: str, question: str = "") -> Script:
+    """The script of a model name; `question` is the last user message.
+
+    Raises UnknownModelError for a name that has none.
+    """
+    if model in ("demo", "demo-fast"):
+        interval = 0.022 if model == "demo" else 0.002
+        first = 0.35 if model == "demo" else 0.0
+        return Script(tokens=tokenise(answer_to(question)), interval=interval, first=first)
+    if model == "echo":
+        return Script(tokens=tokenise(question))
+    if (fixed := _FIXED.get(model)) is not None:
+        return fixed
+    for pattern, make in _PATTERNS:
+        if match := pattern.fullmatch(model):
+            return make(*map(int, match.groups()))
+    raise UnknownModelError(model)
+
+
+def limited(script: Script, most: int | None) -> Script:
+    """The same answer broken off after `most` tokens, as `max_completion_tokens` asks."""
+    if most is None or most >= len(script.tokens):
+        return script
+    return replace(script, tokens=script.tokens[:most], ending="length")

@@ -1,0 +1,485 @@
+"""The HTTP side: plays scripts to clients on a monotonic schedule, and keeps count of them.
+
+A stream that fell behind sends all that is due in one write, so it never drifts. No key is kept,
+logged or repeated in an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from demo.provider.scripts import (
+    MIDSTREAM_ERROR,
+    PLEASANT_MODELS,
+    WRONG_KEY,
+    Refusal,
+    Script,
+    UnknownModelError,
+    limited,
+    script_for,
+    unknown_model,
+)
+
+KEY_PREFIX = "sk-demo-"
+_CREATED = 1_760_000_000
+_REMEMBERED = 50
+_NEAR = 0.0005  # timers of the event loop count whole milliseconds
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Call:
+    """One chat completion, as `GET /_demo/requests` shows it."""
+
+    id: int
+    model: str
+    stream: bool
+    messages: int
+    state: str = "open"
+    tokens: int = 0
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "model": self.model,
+            "stream": self.stream,
+            "messages": self.messages,
+            "state": self.state,
+            "tokens": self.tokens,
+        }
+
+
+class Ledger:
+    """Open calls, totals by how they ended, and the latest calls."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._open: dict[int, Call] = {}
+        self._recent: deque[Call] = deque(maxlen=_REMEMBERED)
+        self._ended = {"completed": 0, "refused": 0, "closed-by-client": 0, "broken-off": 0}
+        self._total = 0
+
+    def begin(self, model: str, stream: bool, messages: int) -> Call:
+        call = Call(next(self._numbers), model, stream, messages)
+        self._open[call.id] = call
+        self._recent.append(call)
+        self._total += 1
+        return call
+
+    def end(self, call: Call, state: str) -> None:
+        if self._open.pop(call.id, None) is not None:
+            call.state = state
+            self._ended[state] += 1
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "open": len(self._open),
+            "openStreams": sum(call.stream for call in self._open.values()),
+            "total": self._total,
+            "completed": self._ended["completed"],
+            "refused": self._ended["refused"],
+            "closedByClient": self._ended["closed-by-client"],
+            "brokenOff": self._ended["broken-off"],
+            "recent": [call.shown() for call in self._recent],
+        }
+
+
+class Provider:
+    """The routes and their state; `app()` gives the application to serve."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.down = False
+        self.reject_keys = False
+        self._open_transports: set[asyncio.Transport] = set()
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._gate], client_max_size=32 * 1024 * 1024)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models/{model}", self._model)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/_demo/requests", self._requests)
+        app.router.add_get("/_demo/behaviour", self._behaviour)
+        app.router.add_post("/_demo/behaviour", self._behave)
+        return app
+
+    @web.middleware
+    async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.startswith("/v1/"):
+            return await handler(request)
+        if self.down:
+            return _drop(request)
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if self.reject_keys or scheme.lower() != "bearer" or not key.startswith(KEY_PREFIX):
+            return _refuse(WRONG_KEY)
+        return await handler(request)
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return _json({"object": "list", "data": [_model(name) for name in PLEASANT_MODELS]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        name = request.match_info["model"]
+        try:
+            script_for(name)
+        except UnknownModelError:
+            return _refuse(unknown_model(name))
+        return _json(_model(name))
+
+    async def _requests(self, request: web.Request) -> web.Response:
+        return _json(self.ledger.shown())
+
+    async def _behaviour(self, request: web.Request) -> web.Response:
+        return _json({"down": self.down, "rejectKeys": self.reject_keys})
+
+    async def _behave(self, request: web.Request) -> web.Response:
+        wanted = await _body(request)
+        names = {"down", "rejectKeys"}
+        if wanted is None or not set(wanted) <= names:
+            return _refuse(_bad_request("Send a JSON object with 'down' and 'rejectKeys'."))
+        self.down = bool(wanted.get("down", self.down))
+        self.reject_keys = bool(wanted.get("rejectKeys", self.reject_keys))
+        if self.down:
+            for transport in tuple(self._open_transports):
+                transport.close()
+        return await self._behaviour(request)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        arrived = time.monotonic()
+        body = await _body(request)
+        if body is None:
+            return _refuse(_bad_request("We could not parse the JSON body of your request."))
+        model, messages = body.get("model"), body.get("messages")
+        if not isinstance(model, str) or not model:
+            return _refuse(_bad_request("you must provide a model parameter"))
+        if not isinstance(messages, list) or not messages:
+            return _refuse(_bad_request("Missing required parameter: 'messages'.", "messages"))
+        call = self.ledger.begin(model, bool(body.get("stream")), len(messages))
+        transport = request.transport
+        if transport is None:
+            self.ledger.end(call, "closed-by-client")
+            return _drop(request)
+        self._open_transports.add(transport)
+        try:
+            script = limited(script_for(model, _question(messages)), _limit(body))
+            if script.refusal is not None:
+                self.ledger.end(call, "refused")
+                return _refuse(script.refusal)
+            if script.hang:
+                await asyncio.Event().wait()
+            prompt = sum(len(_text(message).split()) for message in messages)
+            if call.stream:
+                options = body.get("stream_options")
+                usage = isinstance(options, dict) and bool(options.get("include_usage"))
+                return await self._play(request, call, script, arrived, prompt if usage else None)
+            return await self._whole(request, call, script, arrived, prompt)
+        except UnknownModelError:
+            self.ledger.end(call, "refused")
+            return _refuse(unknown_model(model))
+        except (asyncio.CancelledError, ConnectionError):
+            self.ledger.end(call, "broken-off" if self.down else "closed-by-client")
+            raise
+        finally:
+            self._open_transports.discard(transport)
+            self.ledger.end(call, "broken-off" if self.down else "completed")
+
+    async def _whole(
+        self, request: web.Request, call: Call, script: Script, arrived: float, prompt: int
+    ) -> web.StreamResponse:
+        last = script.first + max(len(script.tokens) - 1, 0) * script.interval
+        await asyncio.sleep(max(0.0, arrived + last - time.monotonic()))
+        if script.ending == "stall":
+            await asyncio.Event().wait()
+        if script.ending in ("cut", "reset"):
+            self.ledger.end(call, "broken-off")
+            return _drop(request)
+        if script.ending == "error":
+            self.ledger.end(call, "refused")
+            return _refuse(MIDSTREAM_ERROR)
+        call.tokens = len(script.tokens)
+        answer = {
+            "id": f"chatcmpl-demo{call.id}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": call.model,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": script.text, "refusal": None},
+                    "logprobs": None,
+                    "finish_reason": script.ending,
+                }
+            ],
+        }
+        if script.usage:
+            answer["usage"] = _usage(prompt, call.tokens)
+        if script.broken_at is not None:
+            raw = orjson.dumps(answer)
+            return web.Response(body=raw[: len(raw) // 2], content_type="application/json")
+        return _json(answer)
+
+    async def _play(
+        self,
+        request: web.Request,
+        call: Call,
+        script: Script,
+        arrived: float,
+        prompt: int | None,
+    ) -> web.StreamResponse:
+        frames = _Frames(call, script.newline, with_usage=prompt is not None and script.usage)
+        begin = arrived + script.first
+        delay = begin - time.monotonic()
+        if delay > 0:
+            await asyncio.sleep(delay)
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-cache",
+            }
+        )
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(frames.role())
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError
+        await _Player(transport, frames, script, call, begin).played()
+        ending = b""
+        if script.ending == "error":
+            ending = frames.data(MIDSTREAM_ERROR.body())
+        elif script.ending in ("stop", "length", "content_filter"):
+            ending = frames.finish(script.ending)
+            if prompt is not None and script.usage:
+                ending += frames.usage(_usage(prompt, call.tokens))
+            if script.done:
+                ending += frames.done()
+        if ending:
+            _write(transport, ending)
+        if script.ending == "stall":
+            await asyncio.Event().wait()
+        if script.ending in ("cut", "reset"):
+            self.ledger.end(call, "broken-off")
+            await asyncio.sleep(0.02)  # a reset may overtake what was sent just before it
+            if script.ending == "reset":
+                transport.abort()
+            else:
+                transport.close()
+            return response
+        await response.write_eof()
+        return response
+
+
+class _Player:
+    """Sends the tokens of a script when they are due, from the loop's timer.
+
+    A task that sleeps between tokens would cost three times as much, and the provider must be
+    cheap beside what is measured against it. So tokens go straight to the transport, too, in the
+    chunked encoding that the response has announced.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        frames: _Frames,
+        script: Script,
+        call: Call,
+        begin: float,
+    ) -> None:
+        self._transport = transport
+        self._frames = frames
+        self._script = script
+        self._call = call
+        self._begin = begin
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._held = b""
+
+    async def played(self) -> None:
+        """Returns when the last token is sent. Raises ConnectionResetError if the client left."""
+        self._tick()
+        try:
+            await self._ended
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _tick(self) -> None:
+        if self._ended.done():
+            return
+        if self._transport.is_closing():
+            self._ended.set_exception(ConnectionResetError())
+            return
+        script, sent, count = self._script, self._call.tokens, len(self._script.tokens)
+        now = time.monotonic()
+        frames = []
+        while sent < count and self._begin + sent * script.interval <= now + _NEAR:
+            frames.append(self._frame(sent))
+            sent += 1
+        self._call.tokens = sent
+        data = self._held + b"".join(frames)
+        if script.split and sent < count:
+            self._held = data[(cut := _inside_a_character(data)) :]
+            data = data[:cut]
+        if data:
+            _write(self._transport, data)
+        if sent == count:
+            self._ended.set_result(None)
+        else:
+            due = self._begin + sent * script.interval
+            self._timer = self._loop.call_later(due - now, self._tick)
+
+    def _frame(self, index: int) -> bytes:
+        frame = self._frames.token(self._script.tokens[index])
+        if self._script.comments and index % 5 == 0:
+            frame = self._frames.comment() + frame
+        if self._script.broken_at == index:
+            frame = self._frames.broken() + frame
+        return frame
+
+
+class _Frames:
+    """Server-sent events of one answer; the part that all chunks share is encoded once."""
+
+    def __init__(self, call: Call, newline: bytes, *, with_usage: bool) -> None:
+        head = {
+            "id": f"chatcmpl-demo{call.id}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": call.model,
+            "service_tier": "default",
+            "system_fingerprint": "fp_demo",
+        }
+        self._head = b"data: " + orjson.dumps(head)[:-1]
+        self._end = newline * 2
+        nothing = b',"usage":null}' if with_usage else b"}"
+        self._before = self._head + b',"choices":[{"index":0,"delta":{"content":'
+        self._after = b'},"logprobs":null,"finish_reason":null}]' + nothing + self._end
+        self._nothing = nothing
+
+    def role(self) -> bytes:
+        return self._choice(b'{"role":"assistant","content":"","refusal":null}', b"null")
+
+    def token(self, text: str) -> bytes:
+        return self._before + orjson.dumps(text) + self._after
+
+    def broken(self) -> bytes:
+        return self._before + b'"half a chu' + self._end
+
+    def finish(self, reason: str) -> bytes:
+        return self._choice(b"{}", orjson.dumps(reason))
+
+    def usage(self, usage: dict[str, Any]) -> bytes:
+        return self._head + b',"choices":[],"usage":' + orjson.dumps(usage) + b"}" + self._end
+
+    def data(self, value: object) -> bytes:
+        return b"data: " + orjson.dumps(value) + self._end
+
+    def done(self) -> bytes:
+        return b"data: [DONE]" + self._end
+
+    def comment(self) -> bytes:
+        return b": still thinking" + self._end
+
+    def _choice(self, delta: bytes, reason: bytes) -> bytes:
+        return b"".join(
+            (
+                self._head,
+                b',"choices":[{"index":0,"delta":',
+                delta,
+                b',"logprobs":null,"finish_reason":',
+                reason,
+                b"}]",
+                self._nothing,
+                self._end,
+            )
+        )
+
+
+def _write(transport: asyncio.Transport, data: bytes) -> None:
+    """One chunk of the chunked encoding (RFC 9112, section 7.1)."""
+    transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+def _inside_a_character(data: bytes) -> int:
+    """Where to cut so that a character of more than one byte is torn apart, if there is one."""
+    torn = next((index for index, byte in enumerate(data) if byte > 0x7F), None)
+    return len(data) // 2 if torn is None else torn + 1
+
+
+def _drop(request: web.Request) -> web.StreamResponse:
+    """Closes the connection with no answer at all."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(value), status=status, content_type="application/json", charset="utf-8"
+    )
+
+
+def _refuse(refusal: Refusal) -> web.Response:
+    response = _json(refusal.body(), refusal.status)
+    if refusal.retry_after is not None:
+        response.headers["Retry-After"] = str(refusal.retry_after)
+    return response
+
+
+def _bad_request(message: str, param: str | None = None) -> Refusal:
+    return Refusal(400, message, "invalid_request_error", param=param)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _CREATED, "owned_by": "papita-demo"}
+
+
+def _usage(prompt: int, completion: int) -> dict[str, Any]:
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+async def _body(request: web.Request) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _limit(body: dict[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = body.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
+
+
+def _text(message: object) -> str:
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        return " ".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def _question(messages: list[Any]) -> str:
+    for message in reversed(messages):
+        if isinstance(message, dict) and message.get("role") == "user":
+            return _text(message)
+    return ""
