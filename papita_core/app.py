@@ -1,0 +1,89 @@
+"""Builds every service of Papita once, over one database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from papita_core.audit.service import AuditLog
+from papita_core.clock import Clock, utc_now
+from papita_core.db import Database
+from papita_core.db.migrate import migrate
+from papita_core.grants.lending import Lender
+from papita_core.grants.service import GrantService
+from papita_core.grants.user_tokens import UserTokens
+from papita_core.projects.service import ProjectService
+from papita_core.secret import Secret
+from papita_core.settings import Settings
+from papita_core.users.access_tokens import AccessTokenService
+from papita_core.users.service import UserService
+from papita_core.users.sessions import SessionService
+from papita_core.users.setup import SetupService
+from papita_core.users.sign_in import SignInService
+from papita_core.vault.keyring import KeyRing
+from papita_core.vault.master_key import client_secret
+from papita_core.vault.service import CredentialService
+
+
+@dataclass(frozen=True, slots=True)
+class Papita:
+    """All services of one process."""
+
+    settings: Settings
+    database: Database
+    ring: KeyRing
+    audit: AuditLog
+    users: UserService
+    setup: SetupService
+    sign_in: SignInService
+    sessions: SessionService
+    access_tokens: AccessTokenService
+    credentials: CredentialService
+    user_tokens: UserTokens
+    grants: GrantService
+    lender: Lender
+    projects: ProjectService
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether requests can be served, and the reason where not."""
+        if not self.database.reachable():
+            return False, "database-unreachable"
+        if self.ring.sealed:
+            return False, "vault-sealed"
+        return True, "ready"
+
+    def close(self) -> None:
+        self.lender.close()
+        self.database.close()
+
+
+def build(settings: Settings, clock: Clock = utc_now) -> Papita:
+    """Migrates the database, opens the vault and builds the services.
+
+    Raises `SettingsError` where a setting cannot be used. A vault whose master key is missing
+    stays sealed, which is no error here.
+    """
+    database = Database(settings.database)
+    migrate(database)
+    ring = KeyRing(database, clock)
+    ring.unseal(settings)
+    audit = AuditLog(database, ring, clock)
+    users = UserService(database, audit, clock)
+    user_tokens = UserTokens(database, ring, clock)
+    return Papita(
+        settings=settings,
+        database=database,
+        ring=ring,
+        audit=audit,
+        users=users,
+        setup=SetupService(database, users, audit, clock),
+        sign_in=SignInService(database),
+        sessions=SessionService(database, settings, clock),
+        access_tokens=AccessTokenService(database, audit, clock),
+        credentials=CredentialService(database, ring, audit, settings, clock),
+        user_tokens=user_tokens,
+        grants=GrantService(
+            database, user_tokens, audit, settings, Secret(client_secret(settings)), clock
+        ),
+        lender=Lender(database, ring, audit, settings, clock),
+        projects=ProjectService(user_tokens),
+    )

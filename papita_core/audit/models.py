@@ -1,0 +1,35 @@
+"""Tables of the audit log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, LargeBinary, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from papita_core.db import Base, UtcDateTime
+
+
+class AuditRow(Base):
+    """One event. `body` is what the mac covers; the other columns repeat parts of it for search."""
+
+    __tablename__ = "audit_log"
+
+    stream: Mapped[str] = mapped_column(String(32), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    action: Mapped[str] = mapped_column(String(64), index=True)
+    owner_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    body: Mapped[str] = mapped_column(Text)
+    key_kid: Mapped[str] = mapped_column(String(32))
+    mac: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditHead(Base):
+    """The newest row of a stream, so that a cut-off end is noticed."""
+
+    __tablename__ = "audit_heads"
+
+    stream: Mapped[str] = mapped_column(String(32), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    mac: Mapped[bytes] = mapped_column(LargeBinary)

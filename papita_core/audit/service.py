@@ -1,0 +1,188 @@
+"""The audit log: one row for each read of a secret and each change, in the same transaction.
+
+Rows form a chain of keyed macs, `HMAC(key, stream ‖ seq ‖ previous mac ‖ body)`: whoever can write the
+database, but has not the key, cannot edit, remove, insert or reorder rows unseen. A body holds who, on
+whose behalf, what, which lease and how it ended; never a value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
+
+from papita_core.actors import Actor
+from papita_core.audit.models import AuditHead, AuditRow
+from papita_core.clock import Clock, utc_now
+from papita_core.db import Database
+from papita_core.vault.keyring import AUDIT, KeyRing
+
+STREAM = "main"
+START = b"\0" * 32
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened. `owner_id` is whose things it concerns; `outcome` is ok, or why not."""
+
+    action: str
+    actor_id: str | None = None
+    owner_id: str | None = None
+    subject_id: str | None = None
+    project_id: str | None = None
+    lease_id: str | None = None
+    request_id: str | None = None
+    outcome: str = "ok"
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event of the log, with its place and time."""
+
+    stream: str
+    seq: int
+    at: datetime
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """The first row of a stream that does not fit, and in which way."""
+
+    stream: str
+    seq: int
+    kind: str
+
+
+class AuditLog:
+    def __init__(self, database: Database, ring: KeyRing, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._ring = ring
+        self._clock = clock
+
+    def append(self, session: Session, *events: Event) -> None:
+        """Adds rows to the caller's transaction. Raises `VaultSealed` while there is no key."""
+        kid, key = self._ring.purpose_key(AUDIT)
+        now = self._clock()
+        seq, mac = self._head(session)
+        rows = []
+        for event in events:
+            seq += 1
+            body = _canonical(event, now)
+            mac = _mac(key, STREAM, seq, mac, body)
+            rows.append(
+                {
+                    "stream": STREAM,
+                    "seq": seq,
+                    "at": now,
+                    "action": event.action,
+                    "owner_id": event.owner_id,
+                    "body": body,
+                    "key_kid": kid,
+                    "mac": mac,
+                }
+            )
+        session.execute(insert(AuditRow), rows)
+        session.execute(
+            update(AuditHead).where(AuditHead.stream == STREAM).values(seq=seq, mac=mac),
+            execution_options={"synchronize_session": False},
+        )
+
+    def entries(
+        self,
+        actor: Actor,
+        *,
+        owner_id: str | None = None,
+        action: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[Entry]:
+        """Newest first. Users see what concerns them; `audit:read` sees everything."""
+        if not actor.may("audit:read"):
+            owner_id = actor.user_id
+        query = select(AuditRow).where(AuditRow.stream == STREAM).order_by(AuditRow.seq.desc())
+        if owner_id is not None:
+            query = query.where(AuditRow.owner_id == owner_id)
+        if action is not None:
+            query = query.where(AuditRow.action == action)
+        if before is not None:
+            query = query.where(AuditRow.seq < before)
+        with self._database.read() as session:
+            rows = session.scalars(query.limit(max(1, min(limit, 500)))).all()
+        return [Entry(row.stream, row.seq, row.at, _event(row.body)) for row in rows]
+
+    def verify(self) -> list[Damage]:
+        """The first damage of each stream; empty where the whole log is as it was written."""
+        with self._database.read() as session:
+            heads = session.scalars(select(AuditHead)).all()
+            found = (self._verify_stream(session, head) for head in heads)
+            damages = [damage for damage in found if damage is not None]
+            orphans = session.scalars(
+                select(AuditRow.stream)
+                .where(AuditRow.stream.not_in([head.stream for head in heads]))
+                .distinct()
+            ).all()
+        return damages + [Damage(stream, 0, "the head row is gone") for stream in orphans]
+
+    def _verify_stream(self, session: Session, head: AuditHead) -> Damage | None:
+        keys: dict[str, bytes] = {}
+        expected, previous = 1, START
+        rows: Iterator[AuditRow] = iter(
+            session.scalars(
+                select(AuditRow).where(AuditRow.stream == head.stream).order_by(AuditRow.seq)
+            ).yield_per(1000)
+        )
+        for row in rows:
+            if row.seq != expected:
+                return Damage(head.stream, expected, "removed")
+            if row.key_kid not in keys:
+                keys[row.key_kid] = self._ring.purpose_key_by_id(session, row.key_kid)
+            key = keys[row.key_kid]
+            if not hmac.compare_digest(_mac(key, row.stream, row.seq, previous, row.body), row.mac):
+                return Damage(head.stream, row.seq, "edited, inserted or moved")
+            event = _event(row.body)
+            if (event.action, event.owner_id) != (row.action, row.owner_id):
+                return Damage(head.stream, row.seq, "search columns edited")
+            expected, previous = row.seq + 1, row.mac
+        if head.seq != expected - 1 or not hmac.compare_digest(head.mac, previous):
+            return Damage(head.stream, expected, "cut off at the end")
+        return None
+
+    def count(self) -> int:
+        with self._database.read() as session:
+            return session.scalar(select(func.count()).select_from(AuditRow)) or 0
+
+    def _head(self, session: Session) -> tuple[int, bytes]:
+        head = session.execute(
+            select(AuditHead.seq, AuditHead.mac).where(AuditHead.stream == STREAM).with_for_update()
+        ).one_or_none()
+        if head is None:
+            session.execute(insert(AuditHead).values(stream=STREAM, seq=0, mac=START))
+            return 0, START
+        return head.seq, head.mac
+
+
+def _canonical(event: Event, at: datetime) -> str:
+    body = {name: value for name, value in asdict(event).items() if value not in (None, {})}
+    body["at"] = at.isoformat(timespec="microseconds")
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _event(body: str) -> Event:
+    values = json.loads(body)
+    values.pop("at", None)
+    return Event(**values)
+
+
+def _mac(key: bytes, stream: str, seq: int, previous: bytes, body: str) -> bytes:
+    parts: Sequence[bytes] = (stream.encode(), seq.to_bytes(8, "big"), previous, body.encode())
+    message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return hmac.new(key, message, hashlib.sha256).digest()

@@ -1,0 +1,105 @@
+"""Engine and units of work.
+
+`read()` sees one snapshot; `write()` takes the write lock at its start and commits at its end, or
+rolls back. On SQLite that means `BEGIN IMMEDIATE`: a transaction that reads first and writes later
+would otherwise lose updates silently or fail half-way. Inside one process writers queue on a lock,
+which is fair and does not sleep as SQLite's own busy handler does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
+
+BUSY_TIMEOUT_MS = 10_000
+
+
+class Database:
+    """One database, SQLite or PostgreSQL, for all services of a process."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        self.engine = _engine(url, self.is_sqlite)
+        self._writer = threading.Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session over one consistent snapshot. Nothing is committed."""
+        with Session(self.engine, expire_on_commit=False, autoflush=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that commits when the block ends without an error, else rolls back."""
+        with self._one_writer(), self.engine.connect() as connection:
+            connection = connection.execution_options(writing=True)
+            with (
+                connection.begin(),
+                Session(connection, expire_on_commit=False, autoflush=True) as session,
+            ):
+                yield session
+                session.flush()
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        with self._writer:
+            yield
+
+    def reachable(self) -> bool:
+        try:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("SELECT 1")
+        except Exception:  # noqa: BLE001 - whatever the driver raises, the answer is no
+            return False
+        return True
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _engine(url: str, is_sqlite: bool) -> Engine:
+    if not is_sqlite:
+        return create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=10)
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=16,
+        max_overflow=32,
+        connect_args={"check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, record: Any) -> None:
+        # The driver's own transaction handling is switched off; `_begin` does it instead.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            # An audit row has to outlive a power cut, since the key that it records was handed out.
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "secure_delete=ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writing = connection.get_execution_options().get("writing", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine

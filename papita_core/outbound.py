@@ -1,0 +1,127 @@
+"""One guarded HTTP request to an address that a user typed.
+
+The name is resolved once and the connection goes to that very address, so it cannot change between
+check and use. Only global addresses are called, unless the origin is allowed by name; redirects are
+not followed, time and size are limited.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import certifi
+import urllib3
+
+from papita_core.settings import origin_of
+
+MAX_BYTES = 2 * 1024 * 1024
+
+
+class Unreachable(Exception):
+    """No answer could be had; the message is a sentence."""
+
+
+class AddressRefused(Unreachable):
+    """The address is not a global one and not allowed by PAPITA_PROVIDER_ALLOWLIST."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+def get(
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    allowlist: Collection[str] = (),
+    connect_seconds: float = 5.0,
+    read_seconds: float = 10.0,
+) -> Answer:
+    """GETs `url`. Raises `Unreachable`; every HTTP status is an answer."""
+    parts = urlsplit(url)
+    try:
+        origin = origin_of(url)
+    except ValueError as error:
+        raise Unreachable(f"The base URL cannot be used: {error}.") from None
+    host = (parts.hostname or "").rstrip(".")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    address = _resolve(host, port, allowed=origin in allowlist)
+    timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds)
+    pool: urllib3.HTTPConnectionPool
+    if parts.scheme == "https":
+        pool = urllib3.HTTPSConnectionPool(
+            address,
+            port,
+            timeout=timeout,
+            retries=False,
+            server_hostname=host,
+            assert_hostname=host,
+            ssl_context=ssl.create_default_context(cafile=_ca_file()),
+        )
+    else:
+        pool = urllib3.HTTPConnectionPool(address, port, timeout=timeout, retries=False)
+    try:
+        response = pool.urlopen(
+            "GET",
+            parts.path or "/",
+            headers={**headers, "Host": parts.netloc, "Accept": "application/json"},
+            redirect=False,
+            preload_content=False,
+            assert_same_host=False,
+        )
+        body = response.read(MAX_BYTES)
+        response.close()
+    except urllib3.exceptions.SSLError:
+        raise Unreachable("The certificate of the provider could not be verified.") from None
+    except (urllib3.exceptions.HTTPError, OSError):
+        raise Unreachable(
+            "The provider does not answer. Check the base URL and that the provider is up."
+        ) from None
+    finally:
+        pool.close()
+    return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
+
+
+def is_global(address: str) -> bool:
+    """Whether an IP address is one that the public internet routes, mapped and tunnelled ones too."""
+    ip = ipaddress.ip_address(address.split("%", 1)[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        elif ip.sixtofour is not None or ip.teredo is not None or ip in _NAT64:
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def _resolve(host: str, port: int, *, allowed: bool) -> str:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise Unreachable("There is no such host. Check the base URL.") from None
+    addresses = [str(item[4][0]) for item in found]
+    if allowed:
+        return addresses[0]
+    for address in addresses:
+        # One private address among them is enough to refuse: whoever made that name means harm.
+        if not is_global(address):
+            raise AddressRefused(
+                "The base URL leads to a private address. An administrator can allow it with"
+                " PAPITA_PROVIDER_ALLOWLIST."
+            )
+    return addresses[0]
+
+
+def _ca_file() -> str:
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile or certifi.where()
