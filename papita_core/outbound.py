@@ -91,7 +91,7 @@ def get(
 
 
 def is_global(address: str) -> bool:
-    """Whether an IP address is one that the public internet routes, mapped and tunnelled ones too."""
+    """Whether an IP address is one that the public internet routes; mapped ones count."""
     ip = ipaddress.ip_address(address.split("%", 1)[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:

@@ -1,8 +1,8 @@
 """The audit log: one row for each read of a secret and each change, in the same transaction.
 
-Rows form a chain of keyed macs, `HMAC(key, stream ‖ seq ‖ previous mac ‖ body)`: whoever can write the
-database, but has not the key, cannot edit, remove, insert or reorder rows unseen. A body holds who, on
-whose behalf, what, which lease and how it ended; never a value.
+Rows form a chain of keyed macs, `HMAC(key, stream ‖ seq ‖ previous mac ‖ body)`: whoever can write
+the database, but has not the key, cannot edit, remove, insert or reorder rows unseen. A body holds
+who, on whose behalf, what, which lease and how it ended; never a value.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Unpack, cast
+from typing import Any, cast
 
 from sqlalchemy import and_, bindparam, select, update
 from sqlalchemy.engine import Row
@@ -42,7 +42,7 @@ from papita_core.vault.service import KIND, bound_to
 
 log = logging.getLogger(__name__)
 AT_ONCE = 64
-AnyRow = Row[Unpack[tuple[Any, ...]]]
+AnyRow = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The envelope in which every secret lies: AES-256-GCM with everything around it authenticated.
 
-A blob is `format (1) ‖ algorithm (1) ‖ key id (16) ‖ nonce (12) ‖ ciphertext ‖ tag (16)`. The header
-and the caller's context are the additional data, so a blob moved to another row, owner, origin or
-version does not open. A key is used for one blob only; opening never tries, guesses or falls back.
+A blob is `format (1) ‖ algorithm (1) ‖ key id (16) ‖ nonce (12) ‖ ciphertext ‖ tag (16)`. The
+header and the caller's context are the additional data, so a blob moved to another row, owner,
+origin or version does not open. A key is used for one blob only; opening never tries, guesses or
+falls back.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CredentialInfo:
-    """A credential without its secret. `status` is untested, expired, or what the last test said."""
+    """A credential without its secret. `status`: untested, expired or what the last test said."""
 
     id: str
     label: str
@@ -86,7 +86,7 @@ class ReplaceCredential:
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """What the provider said of a key: ok, rejected, rate_limited, unreachable, refused or error."""
+    """What came of asking: ok, rejected, rate_limited, unreachable, refused or error."""
 
     __test__ = False
 

@@ -1,0 +1,91 @@
+"""The REST API as one FastAPI application, to be mounted at `/api`."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from papita_core import __version__
+from papita_core.api import problems
+from papita_core.api.deps import Parts
+from papita_core.api.limits import ResolveLimit
+from papita_core.api.routes import credentials, projects, token
+from papita_core.app import Papita
+from papita_core.projects.service import ProjectRunner
+
+MAX_BODY = 64 * 1024
+DESCRIPTION = """
+Papita keeps API keys and lends them to projects.
+
+Send a personal access token as `Authorization: Bearer …`, or use the session cookie from the
+portal's own pages. Errors are RFC 9457 problem details with a stable `code`.
+"""
+
+
+def create_api(papita: Papita, *, runner: ProjectRunner) -> FastAPI:
+    app = FastAPI(
+        title="Papita",
+        version=__version__,
+        description=DESCRIPTION,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        middleware=[Middleware(BodyLimit, limit=MAX_BODY)],
+        redirect_slashes=False,
+        strict_content_type=True,
+    )
+    app.state.parts = Parts(papita, runner)
+    app.state.resolve_limit = ResolveLimit(papita.settings.resolve_limit)
+    problems.install(app)
+    for routes in (credentials, projects, token):
+        app.include_router(routes.router)
+    return app
+
+
+class BodyLimit:
+    """Refuses bodies over `limit` bytes, whether or not their length was announced."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "DELETE", "OPTIONS"):
+            await self._app(scope, receive, send)
+            return
+        announced = Request(scope).headers.get("content-length", "0")
+        if not announced.isdigit() or int(announced) > self._limit:
+            await self._refusal()(scope, receive, send)
+            return
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            if len(body) > self._limit:
+                await self._refusal()(scope, receive, send)
+                return
+            if not message.get("more_body", False):
+                break
+        sent = False
+
+        async def replay() -> Message:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        await self._app(scope, replay, send)
+
+    def _refusal(self) -> JSONResponse:
+        return problems.problem(
+            413,
+            "too-large",
+            "The request is too large",
+            f"A body has at most {self._limit // 1024} KiB.",
+        )

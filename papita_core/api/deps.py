@@ -1,0 +1,76 @@
+"""Who is calling: a personal access token, or the session cookie from the portal's own pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from papita_core.actors import Actor
+from papita_core.app import Papita
+from papita_core.errors import CrossSiteRefused, Unauthenticated
+from papita_core.projects.service import ProjectRunner
+from papita_core.settings import Settings, origin_of
+from papita_core.users.access_tokens import PREFIX
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with."""
+
+    papita: Papita
+    runner: ProjectRunner
+
+
+def parts(request: Request) -> Parts:
+    found: Parts = request.app.state.parts
+    return found
+
+
+def bearer(request: Request) -> str | None:
+    """The bearer token of the request, or None."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" and value.strip() else None
+
+
+def same_origin(request: Request, settings: Settings) -> bool:
+    """Whether a browser sent this from the portal's own pages (or no browser sent it)."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None and site != "same-origin":
+        return False
+    origin = request.headers.get("origin")
+    if origin is None:
+        return site is not None or request.method in SAFE
+    try:
+        found = origin_of(origin)
+    except ValueError:
+        return False
+    host = request.headers.get("host", "")
+    return found == settings.origin or (
+        settings.public_url is None and found == f"http://{host}".lower()
+    )
+
+
+def actor(request: Request) -> Actor:
+    """Raises `Unauthenticated`, and `CrossSiteRefused` for a cookie sent from elsewhere."""
+    papita = parts(request).papita
+    token = bearer(request)
+    if token is not None:
+        found = papita.access_tokens.actor(token) if token.startswith(PREFIX) else None
+        if found is None:
+            raise Unauthenticated
+        return found
+    handle = request.cookies.get(papita.settings.cookie_name, "")
+    session = papita.sessions.by_handle(handle)
+    if session is None:
+        raise Unauthenticated
+    if not same_origin(request, papita.settings):
+        raise CrossSiteRefused
+    return Actor.for_session(session)
+
+
+CallingActor = Annotated[Actor, Depends(actor)]
+CallingParts = Annotated[Parts, Depends(parts)]

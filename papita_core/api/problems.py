@@ -1,0 +1,112 @@
+"""Errors on the wire: RFC 9457 problem details with a stable `code`.
+
+Nothing that the caller sent is repeated: a 422 names fields and says what is expected of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from papita_core.errors import (
+    ClientRefused,
+    InvalidInput,
+    PapitaError,
+    TokenRequestRefused,
+    TooManyAttempts,
+    Unauthenticated,
+)
+
+log = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+PLAIN = {
+    400: ("bad-request", "The request cannot be understood"),
+    404: ("not-found", "Not found"),
+    405: ("method-not-allowed", "This address does not take this method"),
+    413: ("too-large", "The request is too large"),
+    415: ("unsupported-media-type", "The body has another type than expected"),
+}
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> JSONResponse:
+    return JSONResponse(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+        | more,
+        status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def from_error(error: PapitaError) -> JSONResponse:
+    headers: dict[str, str] = {}
+    more: dict[str, Any] = {}
+    if isinstance(error, InvalidInput):
+        more["errors"] = [
+            {"field": name, "detail": detail} for name, detail in error.errors.items()
+        ]
+    if isinstance(error, TooManyAttempts):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, ClientRefused):
+        headers["WWW-Authenticate"] = 'Basic realm="papita"'
+        more["error"] = "invalid_client"
+    elif isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="papita"'
+    if isinstance(error, TokenRequestRefused):
+        more["error"] = error.oauth_error
+    return problem(error.status, error.code, error.title, error.detail, headers, **more)
+
+
+def install(app: FastAPI) -> None:
+    @app.exception_handler(PapitaError)
+    async def _papita(request: Request, error: PapitaError) -> JSONResponse:
+        if error.status >= 500:
+            log.warning("%s: %s", request.url.path, error.code)
+        return from_error(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found: dict[str, str] = {}
+        for item in error.errors():
+            place = [str(part) for part in item["loc"][1:] if isinstance(part, str)]
+            name = ".".join(place) if item["type"] != "json_invalid" else ""
+            # A field that the schema does not know is the caller's own word: it is not repeated.
+            unknown = item["type"] == "extra_forbidden"
+            found["" if unknown else name] = _sentence(item["type"])
+        return from_error(InvalidInput(found, "The request does not fit the description."))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        code, title = PLAIN.get(error.status_code, ("error", "The request was not served"))
+        return problem(error.status_code, code, title, f"{title}.", dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+        return from_error(PapitaError())
+
+
+def _sentence(kind: str) -> str:
+    return {
+        "missing": "This field is needed.",
+        "json_invalid": "The body is not valid JSON.",
+        "extra_forbidden": "The body has a field that is not known here.",
+        "string_type": "This has to be a string.",
+        "string_too_long": "This is too long.",
+        "string_too_short": "This is too short.",
+        "datetime_from_date_parsing": "This has to be a time, for example 2030-01-31T00:00:00Z.",
+        "datetime_parsing": "This has to be a time, for example 2030-01-31T00:00:00Z.",
+        "timezone_aware": "The time needs a zone, for example 2030-01-31T00:00:00Z.",
+        "int_parsing": "This has to be a whole number.",
+    }.get(kind, "This has another form than expected.")
