@@ -91,7 +91,9 @@ def test_only_the_last_block_is_in_motion() -> None:
 def test_definitions_keep_a_finished_text_in_one_block() -> None:
     text = "See [here].\n\nMore.\n\n[here]: https://example.org\n"
     assert split(text) == [text]
-    assert split("A note[^1].\n\nMore.\n\n[^1]: Small.\n") == ["A note[^1].\n\nMore.\n\n[^1]: Small.\n"]
+    assert split("A note[^1].\n\nMore.\n\n[^1]: Small.\n") == [
+        "A note[^1].\n\nMore.\n\n[^1]: Small.\n"
+    ]
     assert len(split("One.\n\nTwo.")) == 2
     assert split("") == []
 

@@ -1,0 +1,23 @@
+"""`python -m tests [pytest arguments]`: makes sure that there is a browser, then runs the suite.
+
+Files run in parallel, one worker for each of two cores; what a file needs is shared by its tests.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.browser_binary import ensure_browser
+
+
+def main(arguments: list[str]) -> int:
+    os.environ["PAPITA_TEST_BROWSER"] = ensure_browser()
+    workers = str(min(4, max(2, os.cpu_count() or 2)))
+    command = [sys.executable, "-m", "pytest", "-n", workers, "--dist", "loadfile", *arguments]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
