@@ -1,0 +1,76 @@
+"""The one place that builds AL-Chat: engine, services, routes. Nothing connects at import."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI
+
+from alchat_core.api import problems
+from alchat_core.api.deps import Services, bearer
+from alchat_core.api.routes import conversations, health, models, runs
+from alchat_core.api.schemas import Problem
+from alchat_core.auth import Verifier
+from alchat_core.conversations.service import ConversationService
+from alchat_core.credential_manager import CredentialManager
+from alchat_core.db.engine import Database
+from alchat_core.papita import PapitaClient
+from alchat_core.providers.openai_compatible import Provider
+from alchat_core.runs.log import DatabaseLog
+from alchat_core.runs.service import RunService
+from alchat_core.settings import Settings
+
+VERSION = "0.1.0"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service for a migrated database; it lives from start-up to shut-down of the app."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(settings.database)
+        papita = PapitaClient(settings.papita_api_url, timeout=settings.alchat_papita_timeout)
+        provider = Provider(settings)
+        events = DatabaseLog(database, interval=settings.alchat_commit_interval_ms / 1000)
+        service = RunService(
+            settings, database, events, CredentialManager(settings, papita), provider
+        )
+        app.state.services = Services(
+            settings=settings,
+            database=database,
+            verifier=Verifier(papita),
+            conversations=ConversationService(database),
+            runs=service,
+            events=events,
+        )
+        await service.start()
+        events.start()
+        try:
+            yield
+        finally:
+            await service.stop(settings.alchat_stop_timeout)
+            await events.stop()
+            await provider.close()
+            papita.close()
+            await database.close()
+
+    refusal: dict[int | str, dict[str, Any]] = {
+        "4XX": {"model": Problem, "description": "A problem, as application/problem+json."}
+    }
+    app = FastAPI(
+        title="AL-Chat",
+        version=VERSION,
+        summary="A chat service that keeps no key of its own.",
+        description="Errors are RFC 9457 problems with a stable `code`.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.add_middleware(problems.BodyLimit, limit=settings.alchat_max_body_bytes)
+    app.include_router(health.router)
+    for router in (models.router, conversations.router, runs.router):
+        app.include_router(router, dependencies=[Depends(bearer)], responses=refusal)
+    return app

@@ -1,0 +1,56 @@
+"""Runs: their state, their events, and the end of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from alchat_core.api.deps import ServicesOf, UserOf, json
+from alchat_core.api.schemas import RunBody
+from alchat_core.api.sse import EventStream
+from alchat_core.errors import InvalidInput
+
+router = APIRouter(prefix="/api/runs", tags=["runs"])
+
+
+@router.get("/{run_id}", response_model=RunBody, summary="State")
+async def get_run(run_id: str, user: UserOf, services: ServicesOf) -> Response:
+    return json((await services.runs.get(user.id, run_id)).as_json())
+
+
+@router.get(
+    "/{run_id}/events",
+    summary="Follow: server-sent events, resumable",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "description": "`run.started`, `text.delta` {text}, then one of `run.completed`"
+            " {usage}, `run.failed` {code, message, retryable, retryAfter}, `run.cancelled`,"
+            " `run.interrupted`, which ends the stream. Each has a number as its `id`.",
+        },
+        204: {"description": "The run has ended and there is nothing after that number."},
+    },
+)
+async def follow_run(
+    run_id: str,
+    user: UserOf,
+    services: ServicesOf,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
+) -> Response:
+    if last_event_id:
+        if not (last_event_id.isascii() and last_event_id.isdigit()):
+            raise InvalidInput("Last-Event-ID: send the number of the last event you saw.")
+        after = min(int(last_event_id), 2**31 - 1)
+    last = await services.runs.owned(user.id, run_id)
+    if last is not None and after >= last:
+        return Response(status_code=204, headers={"Cache-Control": "no-store"})
+    return EventStream(services.events, run_id, after)
+
+
+@router.post("/{run_id}/cancel", response_model=RunBody, summary="Stop")
+async def cancel_run(run_id: str, user: UserOf, services: ServicesOf) -> Response:
+    return json((await services.runs.cancel(user.id, run_id)).as_json())

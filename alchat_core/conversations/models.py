@@ -1,0 +1,120 @@
+"""Conversations, messages and runs as values without I/O, and their form on the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+UNTITLED = "New chat"
+
+
+def iso(moment: int | None) -> str | None:
+    """Milliseconds since 1970 as RFC 3339."""
+    if moment is None:
+        return None
+    text = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """`next_cursor` is None on the last page."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    id: str
+    title: str | None
+    model: str | None
+    pinned: bool
+    archived: bool
+    created_at: int
+    updated_at: int
+    last_message_at: int
+    active_run_id: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "title": self.title or UNTITLED,
+            "model": self.model,
+            "pinned": self.pinned,
+            "archived": self.archived,
+            "createdAt": iso(self.created_at),
+            "updatedAt": iso(self.updated_at),
+            "lastMessageAt": iso(self.last_message_at),
+            "activeRunId": self.active_run_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """While `run_state` is queued or running, `content` is empty: the run's events have it."""
+
+    id: str
+    conversation_id: str
+    parent_id: str | None
+    role: str
+    content: str
+    model: str | None
+    created_at: int
+    run_id: str | None
+    run_state: str | None
+    error: dict[str, Any] | None
+    usage: dict[str, Any] | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "conversationId": self.conversation_id,
+            "parentId": self.parent_id,
+            "role": self.role,
+            "content": self.content,
+            "model": self.model,
+            "createdAt": iso(self.created_at),
+            "run": {"id": self.run_id, "state": self.run_state} if self.run_id else None,
+            "error": self.error,
+            "usage": self.usage,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    id: str
+    conversation_id: str
+    message_id: str
+    user_message_id: str
+    state: str
+    model: str | None
+    created_at: int
+    finished_at: int | None
+    last_event: int
+    error: dict[str, Any] | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "conversationId": self.conversation_id,
+            "messageId": self.message_id,
+            "userMessageId": self.user_message_id,
+            "state": self.state,
+            "model": self.model,
+            "createdAt": iso(self.created_at),
+            "finishedAt": iso(self.finished_at),
+            "lastEvent": self.last_event,
+            "error": self.error,
+        }
+
+
+def title_from(content: str) -> str:
+    """The first words of a message, at most 60 characters."""
+    words = " ".join(content.split())
+    if len(words) <= 60:
+        return words
+    return words[:59].rsplit(" ", 1)[0].rstrip() + "…"

@@ -1,0 +1,1 @@
+"""The own database of AL-Chat: tables, engine, migrations."""

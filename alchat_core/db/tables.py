@@ -1,0 +1,126 @@
+"""The tables of AL-Chat. Times are milliseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ID = String(40)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("title", String(200)),
+    Column("model", String(200)),
+    Column("pinned", Boolean, nullable=False),
+    Column("archived", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("last_message_at", BigInteger, nullable=False),
+)
+Index(
+    "ix_conversations_list",
+    conversations.c.owner,
+    conversations.c.archived,
+    conversations.c.pinned,
+    conversations.c.last_message_at,
+    conversations.c.id,
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column(
+        "conversation_id", ID, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False
+    ),
+    # No cascade here: a long branch would exceed SQLite's depth of nested cascades.
+    Column("parent_id", ID, ForeignKey("messages.id")),
+    Column("role", String(16), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("model", String(200)),
+    Column("created_at", BigInteger, nullable=False),
+)
+Index("ix_messages_conversation_id_id", messages.c.conversation_id, messages.c.id)
+Index("ix_messages_parent_id", messages.c.parent_id)
+
+ACTIVE = ("queued", "running")
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column(
+        "conversation_id", ID, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False
+    ),
+    Column("message_id", ID, ForeignKey("messages.id", ondelete="CASCADE"), nullable=False),
+    Column("user_message_id", ID, ForeignKey("messages.id", ondelete="CASCADE"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("model", String(200)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("last_event", Integer, nullable=False),
+    Column("error", JSON(none_as_null=True)),
+    Column("usage", JSON(none_as_null=True)),
+)
+Index("ix_runs_message_id", runs.c.message_id)
+Index("ix_runs_user_message_id", runs.c.user_message_id)
+# One answer at a time in a conversation; the database says so, not only the code.
+Index(
+    "uq_runs_active",
+    runs.c.conversation_id,
+    unique=True,
+    sqlite_where=text("state IN ('queued', 'running')"),
+    postgresql_where=text("state IN ('queued', 'running')"),
+)
+Index(
+    "ix_runs_owner_active",
+    runs.c.owner,
+    sqlite_where=text("state IN ('queued', 'running')"),
+    postgresql_where=text("state IN ('queued', 'running')"),
+)
+
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("run_id", ID, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("type", String(32), nullable=False),
+    Column("data", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("message_id", ID, nullable=False),
+    Column("run_id", ID, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)

@@ -1,0 +1,230 @@
+"""Everything that can go wrong in `alchat_core`, as one tree.
+
+    AlChatServiceError
+    ├── Refused                     an answer to a request; `status` and `code` as in the API
+    │   ├── Unauthenticated  401    no token, or one that Papita did not issue for AL-Chat
+    │   ├── NotFound         404    not there, or not yours: never told apart
+    │   ├── RunActive        409    an answer in this conversation is still being written
+    │   ├── InvalidInput     422
+    │   ├── KeyReused        422    an Idempotency-Key that came with another request
+    │   ├── TooManyRunning   429
+    │   └── NotReady         503
+    └── RunError                    why an answer failed; `code` is one of `RUN_ERRORS`
+
+No message holds a secret or anything that a provider or a user wrote.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class AlChatServiceError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class Refused(AlChatServiceError):
+    """A request that is not granted. `str()` is a sentence that a user may read."""
+
+    status = 400
+    code = "bad-request"
+    title = "The request was refused"
+
+    def __init__(self, detail: str = "", *, retry_after: int | None = None) -> None:
+        super().__init__(detail or self.title)
+        self.retry_after = retry_after
+
+
+class Unauthenticated(Refused):
+    status = 401
+    code = "unauthenticated"
+    title = "Sign in to Papita and open AL-Chat from the dashboard."
+
+
+class NotFound(Refused):
+    status = 404
+    code = "not-found"
+    title = "There is no such thing here."
+
+
+class RunActive(Refused):
+    status = 409
+    code = "run-active"
+    title = (
+        "An answer in this conversation is still being written."
+        " Wait until it ends or stop it, then send again."
+    )
+
+
+class InvalidInput(Refused):
+    status = 422
+    code = "invalid-input"
+    title = "What was sent cannot be used."
+
+
+class KeyReused(Refused):
+    status = 422
+    code = "idempotency-key-reused"
+    title = "This Idempotency-Key was already used for another request. Choose a new one."
+
+
+class TooManyRunning(Refused):
+    status = 429
+    code = "too-many-running"
+    title = "You have too many answers running. Wait until one ends or stop one, then send again."
+
+
+class NotReady(Refused):
+    status = 503
+    code = "not-ready"
+    title = "AL-Chat cannot work at the moment."
+
+
+class ShuttingDown(NotReady):
+    code = "shutting-down"
+    title = "AL-Chat is stopping. Send again in a moment."
+
+
+class PapitaUnreachable(NotReady):
+    code = "papita-unreachable"
+    title = "AL-Chat cannot reach Papita at the moment. Try again shortly."
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a user reads about a failed answer, and what `GET /api/models` answers for it."""
+
+    message: str
+    retryable: bool
+    status: int
+
+
+RUN_ERRORS: dict[str, Explanation] = {
+    "credential-missing": Explanation(
+        "You have no OpenAI key in Papita yet. Add one under Credentials, then try again.",
+        False,
+        409,
+    ),
+    "credential-rejected": Explanation(
+        "The provider rejected your API key. Replace it under Credentials, then try again.",
+        False,
+        409,
+    ),
+    "credential-expired": Explanation(
+        "Your API key has passed its expiry date. Replace it under Credentials, then try again.",
+        False,
+        409,
+    ),
+    "consent-required": Explanation(
+        "AL-Chat may not use your key. Allow it by opening AL-Chat from the dashboard,"
+        " then try again.",
+        False,
+        409,
+    ),
+    "vault-sealed": Explanation(
+        "Papita's vault is sealed, so no key can be read."
+        " An administrator has to provide the master key; try again after that.",
+        True,
+        503,
+    ),
+    "papita-unreachable": Explanation(
+        "AL-Chat could not reach Papita to borrow your key. Try again in a moment.", True, 503
+    ),
+    "papita-error": Explanation(
+        "Papita did not lend your key to AL-Chat. Sign in again and try once more;"
+        " if that does not help, ask an administrator.",
+        True,
+        502,
+    ),
+    "quota-exceeded": Explanation(
+        "Your account with the provider has no quota left."
+        " Check its plan and billing, then try again.",
+        False,
+        429,
+    ),
+    "rate-limited": Explanation(
+        "The provider is receiving too many requests with your key. Wait a moment and try again.",
+        True,
+        429,
+    ),
+    "model-not-found": Explanation(
+        "The provider does not know this model, or your key may not use it."
+        " Choose another model, then try again.",
+        False,
+        404,
+    ),
+    "context-too-long": Explanation(
+        "The conversation is too long for this model."
+        " Start a new conversation or choose a model with a larger context.",
+        False,
+        413,
+    ),
+    "content-filtered": Explanation(
+        "The provider's content filter stopped this answer. Rephrase the message and try again.",
+        False,
+        422,
+    ),
+    "provider-unreachable": Explanation(
+        "The provider could not be reached. Check the base URL of your key, or try again later.",
+        True,
+        503,
+    ),
+    "provider-timeout": Explanation(
+        "The provider did not answer in time. Try again in a moment.", True, 504
+    ),
+    "provider-error": Explanation(
+        "The provider reported a fault of its own. Try again in a moment.", True, 502
+    ),
+    "provider-cut-off": Explanation(
+        "The provider broke the connection off in the middle of the answer."
+        " What had arrived is kept; try again.",
+        True,
+        502,
+    ),
+    "bad-request": Explanation(
+        "The provider refused the request as it was sent. Choose another model or"
+        " check the base URL of your key, then try again.",
+        False,
+        422,
+    ),
+    "internal-error": Explanation(
+        "AL-Chat failed in an unexpected way. Try again; if it happens again,"
+        " tell an administrator.",
+        True,
+        500,
+    ),
+}
+
+
+class RunError(AlChatServiceError):
+    """Why an answer failed. `message` is one sentence or two for the user.
+
+    `retry_after` is in seconds. `drop_lease` says that the borrowed key must be fetched anew.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str | None = None,
+        *,
+        retryable: bool | None = None,
+        retry_after: int | None = None,
+        drop_lease: bool = False,
+    ) -> None:
+        known = RUN_ERRORS[code]
+        super().__init__(code)
+        self.code = code
+        self.message = message or known.message
+        self.retryable = known.retryable if retryable is None else retryable
+        self.retry_after = retry_after
+        self.drop_lease = drop_lease
+        self.status = known.status
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.retryable,
+            "retryAfter": self.retry_after,
+        }

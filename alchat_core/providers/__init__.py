@@ -1,0 +1,1 @@
+"""Providers that speak the OpenAI protocol; the only place that imports `openai`."""

@@ -1,0 +1,111 @@
+"""Reads the stream of an OpenAI-compatible provider from raw bytes, and forgives what it can.
+
+Comments, `\\r\\n`, blank lines, other fields, empty choices, a missing `[DONE]` and null contents
+are all taken in their stride; an error object in mid-stream is handed on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+
+
+class MalformedStreamError(Exception):
+    """A data line that is not JSON, or one that does not end."""
+
+
+class ProviderReportedError(Exception):
+    """The provider sent an error object in mid-stream."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__("the provider reported an error")
+        self.error = error
+
+
+@dataclass(slots=True)
+class StreamReader:
+    """Feed it bytes as they come; what has been learnt so far lies in the fields."""
+
+    finish_reason: str | None = None
+    done: bool = False
+    usage: dict[str, int] | None = None
+    any_event: bool = False
+    _rest: bytes = field(default=b"", repr=False)
+    _pieces: list[str] = field(default_factory=list, repr=False)
+
+    def feed(self, chunk: bytes) -> None:
+        """Takes bytes; the text that they complete waits for `take`.
+
+        Raises `MalformedStreamError` and `ProviderReportedError`; text before the fault stands.
+        """
+        data = self._rest + chunk if self._rest else chunk
+        if len(data) > MAX_LINE_BYTES:
+            raise MalformedStreamError
+        lines = data.split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            self._line(line)
+
+    def end(self) -> None:
+        """Takes what is left: a last line without a line end."""
+        rest, self._rest = self._rest, b""
+        self._line(rest)
+
+    def take(self) -> str:
+        """The text since the last call."""
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        return text
+
+    def _line(self, line: bytes) -> None:
+        if not line.startswith(b"data:") or self.done:
+            return
+        payload = line[5:].strip()
+        if not payload:
+            return
+        if payload == b"[DONE]":
+            self.done = True
+            return
+        try:
+            event = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            raise MalformedStreamError from None
+        if isinstance(event, dict):
+            self._event(event, self._pieces)
+
+    def _event(self, event: dict[str, Any], pieces: list[str]) -> None:
+        self.any_event = True
+        error = event.get("error")
+        if error:
+            raise ProviderReportedError(error)
+        choices = event.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            choice = choices[0]
+            delta = choice.get("delta")
+            if isinstance(delta, dict):
+                content = delta.get("content")
+                if isinstance(content, str) and content:
+                    pieces.append(content)
+            reason = choice.get("finish_reason")
+            if isinstance(reason, str) and reason:
+                self.finish_reason = reason
+        usage = event.get("usage")
+        if isinstance(usage, dict):
+            self.usage = _usage(usage) or self.usage
+
+
+def _usage(raw: dict[str, Any]) -> dict[str, int] | None:
+    found = {
+        ours: raw[theirs]
+        for ours, theirs in (
+            ("promptTokens", "prompt_tokens"),
+            ("completionTokens", "completion_tokens"),
+            ("totalTokens", "total_tokens"),
+        )
+        if isinstance(raw.get(theirs), int)
+    }
+    return found or None

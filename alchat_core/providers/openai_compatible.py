@@ -1,0 +1,370 @@
+"""Asks an OpenAI-compatible provider for an answer, or for its models, with the key as argument.
+
+One SDK client over aiohttp for all users; the raw stream is read, since the SDK's chunk objects
+cost several times as much as the rest. Every failure becomes a `RunError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import httpx2
+import orjson
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncOpenAI,
+    DefaultAioHttpClient,
+    OpenAIError,
+    Timeout,
+)
+from openai._vendor.httpx_aiohttp.transport import AiohttpTransport
+
+from alchat_core.credential_manager import Lease
+from alchat_core.errors import RunError
+from alchat_core.providers.guard import NOT_ALLOWED, AddressRefusedError, Guard, GuardedResolver
+from alchat_core.providers.lines import (
+    MalformedStreamError,
+    ProviderReportedError,
+    StreamReader,
+)
+from alchat_core.settings import Settings
+
+# Asked for in this order when a conversation names no model and the administrator none either.
+PREFERRED_MODELS = (
+    "gpt-5.4-mini",
+    "gpt-5-mini",
+    "gpt-5",
+    "gpt-4.1-mini",
+    "gpt-4.1",
+    "gpt-4o-mini",
+    "gpt-4o",
+    "demo",
+)
+_NOT_FOR_CHAT = (
+    "embedding",
+    "whisper",
+    "tts",
+    "dall-e",
+    "moderation",
+    "image",
+    "audio",
+    "realtime",
+    "transcribe",
+    "davinci",
+    "babbage",
+    "sora",
+    "codex",
+    "search",
+    "computer-use",
+    "instruct",
+    "deep-research",
+)
+_MAX_MODELS = 500
+_MAX_LIST_BYTES = 4 * 1024 * 1024
+_REMEMBERED_ORIGINS = 1000
+
+
+class Answer:
+    """One answer in the making: iterate for the text, then read `usage`."""
+
+    def __init__(self) -> None:
+        self.usage: dict[str, int] | None = None
+
+
+class Provider:
+    """Built once per process; `close()` before the loop ends."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._guard = Guard(settings.papita_provider_allowlist)
+        self._first_token = settings.alchat_first_token_timeout
+        self._token_gap = settings.alchat_token_gap_timeout
+        longest = max(self._first_token, self._token_gap)
+        # Proxies of the environment are not used: behind one, no address could be checked.
+        self._transport = AiohttpTransport(client=self._open_session)
+        self._http = DefaultAioHttpClient(
+            transport=self._transport, follow_redirects=False, trust_env=False
+        )
+        self._client = AsyncOpenAI(
+            api_key="none",
+            organization="",
+            project="",
+            base_url="https://provider.invalid/v1",
+            http_client=self._http,
+            # Trying again is decided here, where it is known that nothing was answered yet.
+            max_retries=0,
+            default_headers={"Accept-Encoding": "identity"},
+            timeout=Timeout(
+                longest + 5.0, connect=settings.alchat_provider_connect_timeout, pool=None
+            ),
+        )
+        self._without_usage: set[str] = set()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=GuardedResolver(self._guard),
+                ssl=self._transport.ssl_context,
+                limit=0,
+                keepalive_timeout=30.0,
+                ttl_dns_cache=30,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def models(self, lease: Lease) -> tuple[str, ...]:
+        """Models of this credential, the one to prefer first. Raises `RunError`."""
+        self._guard.check(lease.base_url)
+        try:
+            async with asyncio.timeout(min(30.0, self._first_token)):
+                async with self._for(lease).models.with_streaming_response.list() as answer:
+                    body = await _read_object(answer.http_response)
+        except TimeoutError:
+            raise RunError("provider-timeout") from None
+        except OpenAIError as error:
+            raise explain(error) from None
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError):
+            raise RunError("provider-error") from None
+        listed = body.get("data")
+        if not isinstance(listed, list):
+            raise RunError("provider-error")
+        names = [
+            item["id"]
+            for item in listed
+            if isinstance(item, dict) and isinstance(item.get("id"), str) and item["id"]
+        ]
+        return _sorted_models(names[:_MAX_MODELS])
+
+    async def stream(
+        self, lease: Lease, model: str, messages: Sequence[dict[str, str]], answer: Answer
+    ) -> AsyncGenerator[str, None]:
+        """The text of an answer, in the pieces in which it arrives. Raises `RunError`.
+
+        Leaving the iteration early closes the provider's stream.
+        """
+        self._guard.check(lease.base_url)
+        reader = StreamReader()
+        loop = asyncio.get_running_loop()
+        try:
+            async with (
+                asyncio.timeout(self._first_token) as limit,
+                self._open(lease, model, messages) as response,
+            ):
+                checked = 0.0
+                async for chunk in response.aiter_bytes():
+                    reader.feed(chunk)
+                    text = reader.take()
+                    if text:
+                        now = loop.time()
+                        # Moving the limit at every token would cost more than it is worth.
+                        if now - checked > 0.25:
+                            checked = now
+                            limit.reschedule(now + self._token_gap)
+                        yield text
+                    if reader.done:
+                        break
+                reader.end()
+        except TimeoutError:
+            raise RunError("provider-timeout") from None
+        except OpenAIError as error:
+            raise explain(error) from None
+        except httpx2.TimeoutException:
+            raise RunError("provider-timeout") from None
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError):
+            raise RunError("provider-cut-off") from None
+        except ProviderReportedError as error:
+            raise _reported(error.error) from None
+        except MalformedStreamError:
+            raise RunError(
+                "provider-error",
+                "The provider sent something that is not an answer."
+                " Check the base URL of your key, or try again.",
+            ) from None
+        finally:
+            answer.usage = reader.usage
+        last = reader.take()
+        if last:
+            yield last
+        if reader.finish_reason == "content_filter":
+            raise RunError("content-filtered")
+        if not reader.done and reader.finish_reason is None:
+            if not reader.any_event:
+                raise RunError(
+                    "provider-error",
+                    "The provider sent no answer. Check the base URL of your key, or try again.",
+                )
+            raise RunError("provider-cut-off")
+
+    def _for(self, lease: Lease) -> AsyncOpenAI:
+        return self._client.with_options(api_key=lease.api_key.reveal(), base_url=lease.base_url)
+
+    @asynccontextmanager
+    async def _open(
+        self, lease: Lease, model: str, messages: Sequence[dict[str, str]]
+    ) -> AsyncIterator[httpx2.Response]:
+        """The provider's response: its head is read, its body is not."""
+        create: Any = self._for(lease).chat.completions.with_streaming_response.create
+        arguments: dict[str, Any] = {"model": model, "messages": messages, "stream": True}
+        if lease.base_url not in self._without_usage:
+            arguments["stream_options"] = {"include_usage": True}
+        tried_again = False
+        async with AsyncExitStack() as stack:
+            while True:
+                try:
+                    response = await stack.enter_async_context(create(**arguments))
+                    break
+                except APIStatusError as error:
+                    if "stream_options" not in arguments or not _rejects_usage(error):
+                        raise
+                    if len(self._without_usage) < _REMEMBERED_ORIGINS:
+                        self._without_usage.add(lease.base_url)
+                    del arguments["stream_options"]
+                except APITimeoutError:
+                    raise
+                except APIConnectionError as error:
+                    # A connection kept open from an earlier answer may be closed by now.
+                    if tried_again or not _was_dropped(error):
+                        raise
+                    tried_again = True
+            yield response.http_response
+
+
+def explain(error: OpenAIError) -> RunError:
+    """The `RunError` for what the SDK raised; nothing that the provider wrote is passed on."""
+    if isinstance(error, APIStatusError):
+        return _status(error.status_code, error.body, _retry_after(error))
+    causes = _causes(error)
+    if any(isinstance(cause, AddressRefusedError) for cause in causes):
+        return RunError("bad-request", NOT_ALLOWED)
+    if isinstance(error, APITimeoutError):
+        if any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in causes):
+            return RunError("provider-unreachable")
+        return RunError("provider-timeout")
+    if isinstance(error, APIConnectionError):
+        if any(isinstance(cause, aiohttp.ClientConnectorCertificateError) for cause in causes):
+            return RunError(
+                "provider-unreachable",
+                "The provider's certificate could not be verified, so nothing was sent to it."
+                " Check the base URL of your key.",
+            )
+        return RunError("provider-unreachable")
+    return RunError("provider-error")
+
+
+def _status(status: int, body: object, retry_after: int | None) -> RunError:
+    code, kind, param, message = _details(body)
+    words = {code, kind}
+    if words & {"insufficient_quota", "billing_hard_limit_reached"} or status == 402:
+        return RunError("quota-exceeded")
+    if words & {"context_length_exceeded", "string_above_max_length"} or status == 413:
+        return RunError("context-too-long")
+    if words & {"content_filter", "content_policy_violation", "moderation_blocked"}:
+        return RunError("content-filtered")
+    if "model_not_found" in words or (status in (400, 404, 422) and param == "model"):
+        return RunError("model-not-found")
+    if status in (401, 403) or words & {"invalid_api_key", "authentication_error"}:
+        return RunError("credential-rejected", drop_lease=True)
+    if status == 404:
+        return RunError("model-not-found")
+    if status == 429 or "rate_limit_exceeded" in words:
+        return RunError("rate-limited", retry_after=retry_after)
+    if status in (408, 504):
+        return RunError("provider-timeout")
+    if status >= 500 or status == 409:
+        return RunError("provider-error", retry_after=retry_after)
+    if 300 <= status < 400:
+        return RunError(
+            "bad-request",
+            "The provider redirected the request to another address, which AL-Chat does not"
+            " follow. Correct the base URL of your key.",
+        )
+    if "context length" in message or "context window" in message or "too many tokens" in message:
+        return RunError("context-too-long")
+    return RunError("bad-request")
+
+
+def _reported(error: object) -> RunError:
+    """An error object in mid-stream; some providers give the status as its code."""
+    code = error.get("code") if isinstance(error, dict) else None
+    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    return _status(status, error, None)
+
+
+def _details(body: object) -> tuple[str, str, str, str]:
+    if not isinstance(body, dict):
+        return "", "", "", ""
+    inner = body.get("error")
+    found = inner if isinstance(inner, dict) else body
+    code, kind, param, message = (
+        value if isinstance(value := found.get(name), str) else ""
+        for name in ("code", "type", "param", "message")
+    )
+    return code, kind, param, message.lower()[:2000]
+
+
+async def _read_object(response: httpx2.Response) -> dict[str, Any]:
+    """The JSON object of a response. Raises ValueError."""
+    raw = b""
+    async for chunk in response.aiter_bytes():
+        raw += chunk
+        if len(raw) > _MAX_LIST_BYTES:
+            raise ValueError("too long")
+    body = orjson.loads(raw)
+    if not isinstance(body, dict):
+        raise ValueError("not an object")
+    return body
+
+
+def _retry_after(error: APIStatusError) -> int | None:
+    """Seconds, from either form of Retry-After; a day at most."""
+    value = error.response.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError, IndexError):
+            return None
+    return math.ceil(min(max(seconds, 0.0), 86_400.0)) if math.isfinite(seconds) else None
+
+
+def _rejects_usage(error: APIStatusError) -> bool:
+    if error.status_code not in (400, 422):
+        return False
+    _, _, param, message = _details(error.body)
+    return "stream_options" in param or "stream_options" in message or "include_usage" in message
+
+
+def _was_dropped(error: APIConnectionError) -> bool:
+    return any(isinstance(cause, aiohttp.ServerDisconnectedError) for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and len(found) < 10:
+        found.append(cause)
+        inner = getattr(cause, "os_error", None)
+        if isinstance(inner, BaseException):
+            found.append(inner)
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
+def _sorted_models(names: list[str]) -> tuple[str, ...]:
+    """Chat models first, the preferred ones before them; the rest keeps the provider's order."""
+    chat = [name for name in names if not any(word in name for word in _NOT_FOR_CHAT)]
+    first = [name for name in PREFERRED_MODELS if name in chat]
+    return tuple(dict.fromkeys([*first, *chat, *names]))

@@ -1,0 +1,1 @@
+"""Runs: answers being written, which belong to the service and not to a request."""

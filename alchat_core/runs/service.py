@@ -1,0 +1,547 @@
+"""Answers: started by a message, written by tasks of the service, stopped by an explicit call.
+
+A run outlives the request that started it and every follower. In one conversation one answer is
+written at a time; a second message meanwhile is refused with `RunActive`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+from sqlalchemy import bindparam, delete, func, insert, literal, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from alchat_core.auth import User
+from alchat_core.conversations.models import Run, title_from
+from alchat_core.conversations.service import ConversationService, path
+from alchat_core.credential_manager import CredentialManager, Lease
+from alchat_core.db.engine import Database
+from alchat_core.db.tables import (
+    ACTIVE,
+    conversations,
+    idempotency_keys,
+    messages,
+    run_events,
+    runs,
+)
+from alchat_core.errors import (
+    InvalidInput,
+    KeyReused,
+    NotFound,
+    RunActive,
+    RunError,
+    ShuttingDown,
+    TooManyRunning,
+)
+from alchat_core.ids import new_id, now_ms
+from alchat_core.logs import describe
+from alchat_core.providers.openai_compatible import Answer, Provider
+from alchat_core.runs.events import CANCELLED, COMPLETED, FAILED, INTERRUPTED, Ending
+from alchat_core.runs.log import DatabaseLog
+from alchat_core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MAX_HISTORY = 2000
+KEEP_KEYS_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """`message_id` is the assistant's message, `run_id` the run that writes it."""
+
+    message_id: str
+    run_id: str
+
+
+@dataclass(slots=True)
+class _Live:
+    """A run that this process is writing."""
+
+    id: str
+    user: User
+    conversation_id: str
+    message_id: str
+    user_message_id: str
+    content: str
+    parent_id: str | None
+    model: str | None
+    task: asyncio.Task[None] | None = None
+    why: str = INTERRUPTED
+
+
+_newest = (
+    select(messages.c.id)
+    .where(messages.c.conversation_id == conversations.c.id)
+    .order_by(messages.c.id.desc())
+    .limit(1)
+    .correlate(conversations)
+    .scalar_subquery()
+)
+_active = (
+    select(runs.c.id)
+    .where(runs.c.conversation_id == conversations.c.id, runs.c.state.in_(ACTIVE))
+    .limit(1)
+    .correlate(conversations)
+    .scalar_subquery()
+)
+_running = (
+    select(func.count())
+    .select_from(runs)
+    .where(runs.c.owner == bindparam("who"), runs.c.state.in_(ACTIVE))
+    .scalar_subquery()
+)
+_SCENE = select(conversations.c.title, conversations.c.model, _newest, _active, _running).where(
+    conversations.c.id == bindparam("wanted"), conversations.c.owner == bindparam("who")
+)
+_MESSAGE = select(messages.c.id, messages.c.role, messages.c.content, messages.c.parent_id).where(
+    messages.c.id == bindparam("message"), messages.c.conversation_id == bindparam("conversation")
+)
+_OWNED_MESSAGE = (
+    select(messages.c.conversation_id, messages.c.role)
+    .join(conversations, conversations.c.id == messages.c.conversation_id)
+    .where(messages.c.id == bindparam("message"), conversations.c.owner == bindparam("who"))
+)
+_ADD_MESSAGE = insert(messages)
+_ADD_RUN = insert(runs)
+_MOVED = (
+    update(conversations)
+    .where(conversations.c.id == bindparam("conversation"))
+    .values(
+        title=bindparam("new_title"), updated_at=bindparam("now"), last_message_at=bindparam("now")
+    )
+)
+_KEY = select(
+    idempotency_keys.c.digest, idempotency_keys.c.message_id, idempotency_keys.c.run_id
+).where(idempotency_keys.c.owner == bindparam("who"), idempotency_keys.c.key == bindparam("used"))
+_RUN = select(
+    runs.c.id,
+    runs.c.conversation_id,
+    runs.c.message_id,
+    runs.c.user_message_id,
+    runs.c.state,
+    runs.c.model,
+    runs.c.created_at,
+    runs.c.finished_at,
+    runs.c.last_event,
+    runs.c.error,
+).where(runs.c.id == bindparam("wanted"), runs.c.owner == bindparam("who"))
+
+
+class RunService:
+    """Built once per process; `start()` before the first request, `stop()` before the end."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        events: DatabaseLog,
+        credentials: CredentialManager,
+        provider: Provider,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._conversations = ConversationService(database)
+        self.events = events
+        self._credentials = credentials
+        self._provider = provider
+        self._live: dict[str, _Live] = {}
+        self._models: dict[str, tuple[tuple[str, ...], float]] = {}
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Marks what an earlier process left unfinished as interrupted, with all its text."""
+        async with self._database.write() as connection:
+            left = await connection.execute(
+                select(runs.c.id, runs.c.message_id).where(runs.c.state.in_(ACTIVE))
+            )
+            found = [tuple(row) for row in left]
+            for run_id, message_id in found:
+                await _mark_interrupted(connection, run_id, message_id)
+            await connection.execute(
+                delete(idempotency_keys).where(
+                    idempotency_keys.c.created_at < now_ms() - KEEP_KEYS_MS
+                )
+            )
+        if found:
+            log.warning("%d answers were interrupted by the last stop", len(found))
+
+    async def stop(self, seconds: float) -> None:
+        """No new runs; running ones are marked interrupted, within `seconds`."""
+        self._stopping = True
+        tasks = [live.task for live in self._live.values() if live.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    async def send(
+        self,
+        user: User,
+        conversation_id: str,
+        content: str,
+        *,
+        model: str | None = None,
+        parent_id: str | None = None,
+        key: str | None = None,
+    ) -> Sent:
+        """Stores a message and starts the answer to it.
+
+        The same `key` with the same request gives the same answer again. Raises `NotFound`,
+        `RunActive`, `TooManyRunning`, `InvalidInput`, `KeyReused`, `ShuttingDown`.
+        """
+        digest = _digest("send", conversation_id, content, model, parent_id) if key else ""
+        try:
+            async with self._database.write() as connection:
+                if key and (replayed := await _replay(connection, user.id, key, digest)):
+                    return replayed
+                scene = await self._scene(connection, user.id, conversation_id)
+                title, remembered, newest = scene
+                if parent_id is None:
+                    parent_id = newest
+                else:
+                    row = (
+                        await connection.execute(
+                            _MESSAGE, {"message": parent_id, "conversation": conversation_id}
+                        )
+                    ).first()
+                    if row is None or row[1] != "assistant":
+                        raise InvalidInput("parentId: name an answer in this conversation.")
+                now = now_ms()
+                live = _Live(
+                    id=new_id("run"),
+                    user=user,
+                    conversation_id=conversation_id,
+                    user_message_id=new_id("msg"),
+                    message_id=new_id("msg"),
+                    content=content,
+                    parent_id=parent_id,
+                    model=model or remembered,
+                )
+                await connection.execute(
+                    _ADD_MESSAGE,
+                    [
+                        _message_row(live, live.user_message_id, parent_id, "user", content, now),
+                        _message_row(
+                            live, live.message_id, live.user_message_id, "assistant", "", now
+                        ),
+                    ],
+                )
+                await self._add_run(connection, live, title or title_from(content), now)
+                if key:
+                    await _remember(connection, live, key, digest, now)
+        except IntegrityError:
+            raise await self._lost_race(user, conversation_id) from None
+        return self._launch(live)
+
+    async def retry(
+        self, user: User, message_id: str, *, model: str | None = None, key: str | None = None
+    ) -> Sent:
+        """One more answer to a message of the user, beside the earlier ones."""
+        digest = _digest("retry", message_id, model) if key else ""
+        conversation_id = ""
+        try:
+            async with self._database.write() as connection:
+                if key and (replayed := await _replay(connection, user.id, key, digest)):
+                    return replayed
+                owned = (
+                    await connection.execute(
+                        _OWNED_MESSAGE, {"message": message_id, "who": user.id}
+                    )
+                ).first()
+                if owned is None:
+                    raise NotFound
+                conversation_id = owned[0]
+                if owned[1] != "user":
+                    raise InvalidInput("Only a message of the user can be answered again.")
+                title, remembered, _ = await self._scene(connection, user.id, conversation_id)
+                row = (
+                    await connection.execute(
+                        _MESSAGE, {"message": message_id, "conversation": conversation_id}
+                    )
+                ).one()
+                now = now_ms()
+                live = _Live(
+                    id=new_id("run"),
+                    user=user,
+                    conversation_id=conversation_id,
+                    user_message_id=message_id,
+                    message_id=new_id("msg"),
+                    content=row[2],
+                    parent_id=row[3],
+                    model=model or remembered,
+                )
+                await connection.execute(
+                    _ADD_MESSAGE,
+                    [_message_row(live, live.message_id, message_id, "assistant", "", now)],
+                )
+                await self._add_run(connection, live, title or title_from(row[2]), now)
+                if key:
+                    await _remember(connection, live, key, digest, now)
+        except IntegrityError:
+            raise await self._lost_race(user, conversation_id) from None
+        return self._launch(live)
+
+    async def get(self, owner: str, run_id: str) -> Run:
+        """Raises `NotFound`."""
+        async with self._database.read() as connection:
+            row = (await connection.execute(_RUN, {"wanted": run_id, "who": owner})).first()
+            if row is None:
+                raise NotFound
+            run = _run(row)
+            if run.finished_at is not None:
+                return run
+            last = self.events.last_number(run_id)
+        return replace(run, last_event=last or 0)
+
+    async def owned(self, owner: str, run_id: str) -> int | None:
+        """The number of the last event of a finished run, None while it is live.
+
+        Raises `NotFound`.
+        """
+        live = self._live.get(run_id)
+        if live is not None and live.user.id == owner:
+            return None
+        run = await self.get(owner, run_id)
+        return run.last_event if run.finished_at is not None else None
+
+    async def cancel(self, owner: str, run_id: str) -> Run:
+        """Stops the run and closes the provider's stream; returns when both is done."""
+        await self.get(owner, run_id)
+        live = self._live.get(run_id)
+        if live is not None and live.task is not None:
+            live.why = CANCELLED
+            live.task.cancel()
+            await asyncio.wait([live.task], timeout=self._settings.alchat_stop_timeout)
+        return await self.get(owner, run_id)
+
+    async def delete_conversation(self, owner: str, conversation_id: str) -> None:
+        """Stops the answer that is being written in it, tells its followers, deletes all."""
+        await self._conversations.delete(owner, conversation_id)
+        for live in [one for one in self._live.values() if one.conversation_id == conversation_id]:
+            live.why = CANCELLED
+            await self.events.discard(live.id, Ending(CANCELLED, {}))
+            if live.task is not None:
+                live.task.cancel()
+                await asyncio.wait([live.task], timeout=self._settings.alchat_stop_timeout)
+
+    async def models(self, user: User) -> tuple[str, ...]:
+        """Models of the user's credential, the default first. Raises `RunError`."""
+        lease = await self._credentials.lease(user)
+        try:
+            found = await self._provider.models(lease)
+        except RunError as error:
+            if error.drop_lease:
+                self._credentials.drop(user)
+            raise
+        preferred = self._settings.alchat_default_model
+        if preferred:
+            found = tuple(dict.fromkeys([preferred, *found]))
+        self._keep_models(lease, found)
+        return found
+
+    def _keep_models(self, lease: Lease, found: tuple[str, ...]) -> None:
+        self._models[lease.credential_id] = (found, lease.expires_at)
+        if len(self._models) > 1000:
+            self._models.pop(next(iter(self._models)))
+
+    async def _default_model(self, lease: Lease) -> str:
+        if self._settings.alchat_default_model:
+            return self._settings.alchat_default_model
+        known = self._models.get(lease.credential_id)
+        if known is not None and known[1] * 1000 > now_ms():
+            found = known[0]
+        else:
+            found = await self._provider.models(lease)
+            self._keep_models(lease, found)
+        if not found:
+            raise RunError(
+                "model-not-found",
+                "The provider lists no model for your key. Choose a model, then try again.",
+            )
+        return found[0]
+
+    async def _scene(
+        self, connection: AsyncConnection, owner: str, conversation_id: str
+    ) -> tuple[str | None, str | None, str | None]:
+        """Title, model and newest message of a conversation that may get a new answer."""
+        if self._stopping:
+            raise ShuttingDown
+        row = (await connection.execute(_SCENE, {"wanted": conversation_id, "who": owner})).first()
+        if row is None:
+            raise NotFound
+        title, remembered, newest, active, running = row
+        if active is not None:
+            raise RunActive
+        if running >= self._settings.alchat_max_running_answers:
+            raise TooManyRunning
+        return title, remembered, newest
+
+    async def _add_run(
+        self, connection: AsyncConnection, live: _Live, title: str, now: int
+    ) -> None:
+        await connection.execute(
+            _ADD_RUN,
+            {
+                "id": live.id,
+                "owner": live.user.id,
+                "conversation_id": live.conversation_id,
+                "message_id": live.message_id,
+                "user_message_id": live.user_message_id,
+                "state": "queued",
+                "model": live.model,
+                "created_at": now,
+                "finished_at": None,
+                "last_event": 0,
+                "error": None,
+                "usage": None,
+            },
+        )
+        await connection.execute(
+            _MOVED, {"conversation": live.conversation_id, "new_title": title, "now": now}
+        )
+
+    async def _lost_race(self, user: User, conversation_id: str) -> Exception:
+        """Another process was faster: its row is the reason for the conflict."""
+        with contextlib.suppress(NotFound):
+            await self._conversations.get(user.id, conversation_id)
+            return RunActive()
+        return NotFound()
+
+    def _launch(self, live: _Live) -> Sent:
+        self.events.open(live.id, live.conversation_id, live.message_id)
+        self._live[live.id] = live
+        live.task = asyncio.create_task(self._write(live), name=live.id)
+        live.task.add_done_callback(lambda _done: self._live.pop(live.id, None))
+        return Sent(live.message_id, live.id)
+
+    async def _write(self, live: _Live) -> None:
+        """The life of a run: whatever happens in it, it ends with exactly one last event."""
+        try:
+            ending = await self._answer(live)
+        except RunError as error:
+            if error.drop_lease:
+                self._credentials.drop(live.user)
+            log.info("answer failed", extra={"runId": live.id, "code": error.code})
+            ending = Ending(FAILED, error.as_json())
+        except asyncio.CancelledError:
+            ending = Ending(live.why, {})
+        except Exception as error:  # noqa: BLE001 - the user is told, the log has the place
+            log.error("answer failed: %s", describe(error), extra={"runId": live.id})
+            ending = Ending(FAILED, RunError("internal-error").as_json())
+        finished = asyncio.ensure_future(self.events.finish(live.id, ending))
+        while not finished.done():
+            # A second cancel (Stop twice, Stop and shutdown) must not lose the last event.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(finished)
+
+    async def _answer(self, live: _Live) -> Ending:
+        lease = await self._credentials.lease(live.user)
+        model = live.model or await self._default_model(lease)
+        prompt = await self._prompt(live)
+        self.events.started(live.id, model)
+        answer = Answer()
+        room = self._settings.alchat_max_answer_chars
+        pieces = self._provider.stream(lease, model, prompt, answer)
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                room -= len(piece)
+                if room < 0:
+                    raise RunError(
+                        "provider-error",
+                        "The answer became too long and was stopped. What had arrived is kept.",
+                        retryable=False,
+                    )
+                self.events.text(live.id, piece)
+        return Ending(COMPLETED, {"usage": answer.usage})
+
+    async def _prompt(self, live: _Live) -> list[dict[str, str]]:
+        """The branch that ends in the user's message; answers without text are left out."""
+        earlier = []
+        if live.parent_id is not None:
+            async with self._database.read() as connection:
+                earlier = await path(connection, live.conversation_id, live.parent_id, MAX_HISTORY)
+        prompt = [
+            {"role": message.role, "content": message.content}
+            for message in earlier
+            if message.content
+        ]
+        prompt.append({"role": "user", "content": live.content})
+        return prompt
+
+
+def _run(row: Sequence[Any]) -> Run:
+    return Run(*row)
+
+
+async def _mark_interrupted(connection: AsyncConnection, run_id: str, message_id: str) -> None:
+    rows = await connection.execute(
+        select(run_events.c.number, run_events.c.type, run_events.c.data)
+        .where(run_events.c.run_id == run_id)
+        .order_by(run_events.c.number)
+    )
+    written = rows.all()
+    text = "".join(orjson.loads(data)["text"] for _, kind, data in written if kind == "text.delta")
+    last = (written[-1][0] if written else 0) + 1
+    now = now_ms()
+    await connection.execute(
+        insert(run_events).values(run_id=run_id, number=last, type=INTERRUPTED, data="{}")
+    )
+    await connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(state="interrupted", finished_at=now, last_event=last)
+    )
+    await connection.execute(
+        update(messages).where(messages.c.id == message_id).values(content=literal(text))
+    )
+
+
+def _message_row(
+    live: _Live, message_id: str, parent_id: str | None, role: str, content: str, now: int
+) -> dict[str, Any]:
+    return {
+        "id": message_id,
+        "conversation_id": live.conversation_id,
+        "parent_id": parent_id,
+        "role": role,
+        "content": content,
+        "model": None,
+        "created_at": now,
+    }
+
+
+def _digest(*parts: str | None) -> str:
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+
+async def _replay(connection: AsyncConnection, owner: str, key: str, digest: str) -> Sent | None:
+    row = (await connection.execute(_KEY, {"who": owner, "used": key})).first()
+    if row is None:
+        return None
+    if row[0] != digest:
+        raise KeyReused
+    return Sent(row[1], row[2])
+
+
+async def _remember(
+    connection: AsyncConnection, live: _Live, key: str, digest: str, now: int
+) -> None:
+    await connection.execute(
+        insert(idempotency_keys).values(
+            owner=live.user.id,
+            key=key,
+            digest=digest,
+            message_id=live.message_id,
+            run_id=live.id,
+            created_at=now,
+        )
+    )

@@ -1,0 +1,222 @@
+"""A small Papita as a real HTTP server in a thread: keys, token exchange, credentials.
+
+`behaviour` names a failure to play; everything else is answered as the contract says.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+CLIENT = ("al-chat", "fake-client-secret-for-tests")
+CANARY_KEY = "sk-demo-canary-4f1d9b7c2e8a"
+
+PROBLEMS: dict[str, tuple[str, int, dict[str, Any], dict[str, str]]] = {
+    # name: (where, status, body, headers)
+    "consent-required": ("token", 403, {"code": "consent-required"}, {}),
+    "invalid-client": ("token", 401, {"code": "invalid-client", "error": "invalid_client"}, {}),
+    "invalid-grant": ("token", 400, {"code": "invalid-grant", "error": "invalid_grant"}, {}),
+    "token-500": ("token", 500, {}, {}),
+    "credential-not-found": ("credential", 404, {"code": "credential-not-found"}, {}),
+    "credential-expired": ("credential", 409, {"code": "credential-expired"}, {}),
+    "vault-sealed": ("credential", 503, {"code": "vault-sealed"}, {}),
+    "rate-limited": ("credential", 429, {"code": "rate-limited"}, {"Retry-After": "9"}),
+    "credential-401": ("credential", 401, {"code": "unauthenticated"}, {}),
+    "credential-403": ("credential", 403, {"code": "forbidden"}, {}),
+    "redirect": ("credential", 307, {}, {"Location": "http://127.0.0.1:9/stolen"}),
+    "nonsense": ("credential", 200, {"credentials": "nothing"}, {}),
+}
+
+
+class FakePapita:
+    """`with FakePapita() as papita:` - `url`, `token_for(name)`, `behaviour`, `loans`."""
+
+    def __init__(self) -> None:
+        self.key = Ed25519PrivateKey.generate()
+        self.kid = "key-1"
+        self.behaviour = ""
+        self.base_url = "http://127.0.0.1:9/v1"
+        self.api_key = CANARY_KEY
+        self.lease_seconds = 300.0
+        self.exchanges = 0
+        self.loans = 0
+        self.jwks_reads = 0
+        self._tokens: dict[str, str] = {}
+        self._server: ThreadingHTTPServer | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> FakePapita:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        papita = self
+
+        class Handler(_Handler):
+            owner = papita
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128
+
+        self._server = Server(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def reset(self) -> None:
+        self.behaviour = ""
+        self.lease_seconds = 300.0
+        self.api_key = CANARY_KEY
+
+    def claims(self, username: str, **changes: Any) -> dict[str, Any]:
+        now = int(time.time())
+        claims = {
+            "iss": "papita",
+            "aud": "al-chat",
+            "sub": f"user-{username}",
+            "preferred_username": username,
+            "sid": f"session-{username}",
+            "jti": uuid.uuid4().hex,
+            "iat": now,
+            "exp": now + 300,
+            "scope": "chat",
+        }
+        claims.update(changes)
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def token_for(self, username: str, **changes: Any) -> str:
+        return self.sign(self.claims(username, **changes))
+
+    def sign(self, claims: dict[str, Any], **header: Any) -> str:
+        headers = {"typ": "at+jwt", "kid": self.kid, **header}
+        return jwt.encode(claims, self.key, algorithm="EdDSA", headers=headers)
+
+    def jwks(self) -> dict[str, Any]:
+        raw = self.key.public_key().public_bytes_raw()
+        x = base64.urlsafe_b64encode(raw).decode().rstrip("=")
+        key = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": self.kid, "alg": "EdDSA"}
+        return {"keys": [{**key, "use": "sig"}]}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    owner: FakePapita
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        if parts.path == "/api/.well-known/jwks.json":
+            self.owner.jwks_reads += 1
+            self._answer(200, self.owner.jwks())
+        elif parts.path == "/api/credentials":
+            if not self._misbehave("credential"):
+                self._credential(parse_qs(parts.query))
+        else:
+            self._answer(404, {"code": "not-found"})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        if self.path != "/api/token":
+            self._answer(404, {"code": "not-found"})
+        elif not self._misbehave("token"):
+            self._exchange({name: values[0] for name, values in parse_qs(body).items()})
+
+    def _exchange(self, form: dict[str, str]) -> None:
+        scheme, _, encoded = self.headers.get("Authorization", "").partition(" ")
+        if scheme != "Basic" or base64.b64decode(encoded).decode() != ":".join(CLIENT):
+            self._answer(401, {"code": "invalid-client", "error": "invalid_client"})
+            return
+        expected = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "scope": "credential:use",
+            "credential_type": "openai",
+        }
+        if any(form.get(name) != value for name, value in expected.items()):
+            self._answer(400, {"code": "invalid-request", "error": "invalid_request"})
+            return
+        claims = jwt.decode(
+            form["subject_token"],
+            self.owner.key.public_key(),
+            algorithms=["EdDSA"],
+            audience="al-chat",
+        )
+        self.owner.exchanges += 1
+        token = uuid.uuid4().hex
+        self.owner._tokens[token] = claims["preferred_username"]
+        self._answer(200, {"access_token": token, "token_type": "Bearer", "expires_in": 300})
+
+    def _credential(self, query: dict[str, list[str]]) -> None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        username = self.owner._tokens.get(token)
+        if username is None:
+            self._answer(401, {"code": "unauthenticated"})
+            return
+        if query != {
+            "username": [username],
+            "credentialType": ["openai"],
+            "projectId": ["al-chat"],
+        }:
+            self._answer(404, {"code": "credential-not-found"})
+            return
+        self.owner.loans += 1
+        ends = datetime.now(UTC) + timedelta(seconds=self.owner.lease_seconds)
+        self._answer(
+            200,
+            {
+                "credentials": {
+                    "id": f"credential-{username}",
+                    "credentialType": "openai",
+                    "projectId": "al-chat",
+                    "baseUrl": self.owner.base_url,
+                    "credentials": {"api_key": self.owner.api_key},
+                },
+                "lease": {"id": uuid.uuid4().hex, "expiresAt": ends.isoformat()},
+            },
+        )
+
+    def _misbehave(self, where: str) -> bool:
+        if self.owner.behaviour == "hang" and where == "credential":
+            time.sleep(3.0)
+            return False
+        problem = PROBLEMS.get(self.owner.behaviour)
+        if problem is None or problem[0] != where:
+            return False
+        self._answer(problem[1], problem[2], problem[3])
+        return True
+
+    def _answer(
+        self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> None:
+        raw = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(raw)
