@@ -50,7 +50,9 @@ def _opens_maths(token: Token, content: Token | None) -> bool:
     # Display maths may hold blank lines. Until its closing dollars are there, the parser takes
     # it for paragraphs; whatever follows may belong to it.
     return (
-        token.type == "paragraph_open" and content is not None and content.content.count("$$") % 2 == 1
+        token.type == "paragraph_open"
+        and content is not None
+        and content.content.count("$$") % 2 == 1
     )
 
 

@@ -30,8 +30,10 @@ WHOLE = {
 }
 
 pieces = st.sampled_from(
-    ["a word ", "\n", "\n\n", "# T\n", "- x\n", "1. y\n", "```\n", "~~~ py\n", "    in\n", "$$\n"]
-    + ["| a | b |\n", "|---|---|\n", "> q\n", "---\n", "$$ ", "[a]: /u\n", "<div>\n", "\r\n", "  "]
+    "a word |\n|\n\n|# T\n|- x\n|1. y\n|```\n|~~~ py\n|    in\n|$$\n|> q\n|---\n|$$ |<div>\n|\r\n|  ".split(
+        "|"
+    )
+    + ["| a | b |\n", "|---|---|\n", "[a]: /u\n"]
 )
 
 

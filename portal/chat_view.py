@@ -1,0 +1,596 @@
+"""Draws a conversation and follows the run that is going on in it.
+
+Nothing is generated here: the answer is AL-Chat's, this is one of its readers. A click, a reload
+or a second tab just follows again. What goes wrong stands where the answer would, with a next step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from alchat_core.client import (
+    AlChatError,
+    AlChatProblem,
+    AlChatUnreachable,
+    Conversation,
+    Message,
+    UserClient,
+)
+from alchat_core.client import NotFound as NotThere
+from papita_core.errors import PapitaError, Unauthenticated
+from portal import wiring
+from portal.blocks import BlockSplitter, split
+from portal.credential_form import add_credential, replace_credential
+from portal.project_cards import start_with_progress
+from portal.session import Following, SignedIn, Unsent, actor, current, tab
+from portal.words import plain, typed
+
+PAGE = "al-chat"
+QUERY = "conversation"
+INPUT = "al_chat_input"
+MODEL = "al_chat_model"
+FRAME_SECONDS = 0.05
+WAIT_SECONDS = 0.25
+CHECK_SECONDS = 5.0
+# A block that has grown long is redrawn less often, so that its bytes stay in bounds.
+BYTES_PER_SECOND = 120_000
+MODELS_SECONDS = 300.0
+MESSAGES = 60
+CONVERSATIONS = 30
+ACTIVE = ("queued", "running")
+AVATARS = {"user": ":material/person:", "assistant": str(wiring.MARK)}
+
+_asking = ThreadPoolExecutor(max_workers=16, thread_name_prefix="al-chat")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a user reads in place of an answer. `code` decides which next steps are offered."""
+
+    code: str
+    sentence: str
+    user_message_id: str | None = None
+
+
+@dataclass(slots=True)
+class View:
+    """All that one run of the page draws."""
+
+    conversation_id: str | None
+    conversations: Sequence[Conversation] = ()
+    messages: Sequence[Message] = ()
+    has_earlier: bool = False
+    models: Sequence[str] = ()
+    problem: Problem | None = None
+    conversation: Conversation | None = field(default=None)
+
+    @property
+    def active(self) -> Message | None:
+        """The answer that is being written, if there is one; it is the last message."""
+        last = self.messages[-1] if self.messages else None
+        return last if last and last.run and last.run.state in ACTIVE else None
+
+    @property
+    def title(self) -> str:
+        return (self.conversation.title if self.conversation else None) or "New chat"
+
+
+def client() -> UserClient:
+    """AL-Chat on behalf of whoever is signed in."""
+    services = wiring.services()
+    who = actor()
+    return services.alchat.as_user(
+        lambda: services.papita.projects.user_token(who, wiring.AL_CHAT).token
+    )
+
+
+# --- reading ---
+
+
+def load() -> View:
+    """Asks AL-Chat for everything the page shows, in parallel."""
+    state = tab()
+    view = View(st.query_params.get(QUERY))
+    user = client()
+    listing = _asking.submit(user.conversations, limit=CONVERSATIONS)
+    models = None
+    if time.monotonic() > state.models_until:
+        models = _asking.submit(user.models)
+    try:
+        if view.conversation_id:
+            _load_messages(user, view, view.conversation_id)
+        view.conversations = listing.result().items
+        known = [item for item in view.conversations if item.id == view.conversation_id]
+        if view.conversation_id and view.problem is None:
+            view.conversation = known[0] if known else user.conversation(view.conversation_id)
+    except AlChatError as error:
+        view.problem = problem_of(error)
+    if models is not None:
+        try:
+            state.models = models.result()
+            state.models_until = time.monotonic() + MODELS_SECONDS
+        except AlChatError:
+            # The answer will say what is wrong; a list of models is not worth a message.
+            state.models_until = time.monotonic() + CHECK_SECONDS
+    view.models = state.models or ()
+    return view
+
+
+def _load_messages(user: UserClient, view: View, conversation_id: str) -> None:
+    wanted = max(MESSAGES, tab().messages_shown)
+    try:
+        page = user.messages(conversation_id, limit=wanted)
+    except NotThere:
+        view.problem = Problem("conversation-missing", "This conversation does not exist any more.")
+        return
+    view.messages = page.items
+    view.has_earlier = page.next_cursor is not None
+
+
+def problem_of(error: AlChatError | PapitaError) -> Problem:
+    """The sentence and the code of an error of AL-Chat's client or of Papita."""
+    if isinstance(error, AlChatUnreachable):
+        return Problem("alchat-unreachable", "AL-Chat does not answer. Start it, then go on.")
+    if isinstance(error, AlChatProblem):
+        return Problem(error.code, error.detail)
+    if isinstance(error, PapitaError):
+        return Problem(error.code, str(error))
+    return Problem("internal-error", "AL-Chat could not do that. Try again.")
+
+
+# --- what the user does (callbacks) ---
+
+
+def send() -> None:
+    """Takes what was typed into the input."""
+    text = str(st.session_state.get(INPUT) or "").strip()
+    if text:
+        _send(Unsent(st.query_params.get(QUERY), text, chosen_model(), str(uuid4()), "", ""))
+
+
+def send_again() -> None:
+    """Sends the message that AL-Chat had not taken; if it had after all, nothing is doubled."""
+    unsent = tab().unsent
+    if unsent is not None:
+        _send(unsent)
+
+
+def _send(message: Unsent) -> None:
+    state = tab()
+    state.unsent = None
+    try:
+        user = client()
+        if message.conversation_id is None:
+            message.conversation_id = user.create_conversation().id
+            st.query_params[QUERY] = message.conversation_id
+        sent = user.send(
+            message.conversation_id,
+            message.text,
+            model=message.model,
+            idempotency_key=message.idempotency_key,
+        )
+        state.following = Following(sent.run_id)
+    except (AlChatError, PapitaError) as error:
+        problem = problem_of(error)
+        message.problem, message.code = problem.sentence, problem.code
+        state.unsent = message
+
+
+def discard_unsent() -> None:
+    tab().unsent = None
+
+
+def try_again(user_message_id: str) -> None:
+    """Another answer to the same message."""
+    try:
+        sent = client().retry(user_message_id, model=chosen_model())
+        tab().following = Following(sent.run_id)
+    except (AlChatError, PapitaError) as error:
+        tab().notice = problem_of(error).sentence
+
+
+def stop(run_id: str) -> None:
+    """Ends a run and with it the provider's stream."""
+    try:
+        client().cancel(run_id)
+    except (AlChatError, PapitaError) as error:
+        tab().notice = problem_of(error).sentence
+
+
+def open_conversation(conversation_id: str | None) -> None:
+    """Shows a conversation; None begins a new one."""
+    state = tab()
+    state.following = None
+    state.unsent = None
+    state.messages_shown = 0
+    if conversation_id is None:
+        st.query_params.pop(QUERY, None)
+    else:
+        st.query_params[QUERY] = conversation_id
+
+
+def allow() -> None:
+    try:
+        wiring.services().papita.grants.allow(actor(), wiring.AL_CHAT)
+        tab().notice = "AL-Chat may use your key now."
+    except PapitaError as error:
+        tab().notice = str(error)
+
+
+def show_earlier() -> None:
+    tab().messages_shown = max(MESSAGES, tab().messages_shown) + 2 * MESSAGES
+
+
+def chosen_model() -> str | None:
+    """The model of the next message; None leaves the choice to AL-Chat."""
+    return st.session_state.get(MODEL) or tab().model
+
+
+# --- drawing ---
+
+
+def show_conversations(view: View) -> None:
+    """The sidebar: a new chat, and the ones there are, the last used first."""
+    with st.sidebar:
+        st.button(
+            "New chat",
+            icon=":material/edit_square:",
+            width="stretch",
+            key="al_chat_new",
+            shortcut="Ctrl+Shift+O",
+            on_click=open_conversation,
+            args=(None,),
+        )
+        with st.container(gap=None, key="al_chat_conversations"):
+            for conversation in view.conversations:
+                here = conversation.id == view.conversation_id
+                st.button(
+                    plain(conversation.title or "New chat"),
+                    icon=":material/more_horiz:" if conversation.active_run_id else None,
+                    key=f"al_chat_open_{conversation.id}",
+                    type="secondary" if here else "tertiary",
+                    width="stretch",
+                    wrap=False,
+                    on_click=open_conversation,
+                    args=(conversation.id,),
+                )
+
+
+def show_header(view: View) -> bool:
+    """Title and menu of the conversation; True while a dialog is open over the page."""
+    with st.container(
+        horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+    ):
+        st.subheader(plain(view.title), anchor=False, width="content")
+        if view.conversation is None:
+            return False
+        choice = st.menu_button(
+            "Conversation",
+            ("Rename", "Delete"),
+            icon=":material/more_vert:",
+            type="tertiary",
+            key="al_chat_menu",
+        )
+    if choice == "Rename":
+        _rename(view.conversation)
+    elif choice == "Delete":
+        _delete(view.conversation)
+    return choice is not None
+
+
+@st.dialog("Rename conversation", on_dismiss="rerun")
+def _rename(conversation: Conversation) -> None:
+    _close_when_done()
+    with st.form("al_chat_rename", border=False):
+        st.text_input("Title", value=conversation.title or "", key="al_chat_title", max_chars=200)
+        st.form_submit_button(
+            "Save", type="primary", on_click=_change, args=(conversation.id, "rename")
+        )
+
+
+@st.dialog("Delete conversation", on_dismiss="rerun")
+def _delete(conversation: Conversation) -> None:
+    _close_when_done()
+    st.markdown(
+        f"Delete **{plain(conversation.title or 'New chat')}** with all its messages?"
+        " This cannot be undone."
+    )
+    st.button(
+        "Delete",
+        type="primary",
+        key="al_chat_delete",
+        on_click=_change,
+        args=(conversation.id, "delete"),
+    )
+
+
+def _close_when_done() -> None:
+    if tab().dialog_done:
+        tab().dialog_done = False
+        st.rerun(scope="app")
+
+
+def _change(conversation_id: str, what: str) -> None:
+    try:
+        if what == "delete":
+            client().delete_conversation(conversation_id)
+            open_conversation(None)
+        else:
+            title = str(st.session_state.get("al_chat_title") or "").strip()
+            if title:
+                client().update_conversation(conversation_id, title=title)
+    except (AlChatError, PapitaError) as error:
+        tab().notice = problem_of(error).sentence
+    tab().dialog_done = True
+
+
+def show_composer(view: View) -> None:
+    """The input, and below it the model and `Stop`. Their places never change: a draft stays."""
+    with st.bottom:
+        st.chat_input("Message AL-Chat", key=INPUT, on_submit=send)
+        with st.container(
+            horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+        ):
+            _choose_model(view.models)
+            if view.active is not None and view.active.run is not None:
+                st.button(
+                    "Stop",
+                    icon=":material/stop_circle:",
+                    key="al_chat_stop",
+                    on_click=stop,
+                    args=(view.active.run.id,),
+                )
+
+
+def _choose_model(models: Sequence[str]) -> None:
+    state = tab()
+    known = list(models)
+    if state.model and state.model not in known:
+        known.insert(0, state.model)
+    state.model = st.selectbox(
+        "Model",
+        known,
+        index=known.index(state.model) if state.model in known else (0 if known else None),
+        key=MODEL,
+        label_visibility="collapsed",
+        placeholder="Model",
+        accept_new_options=True,
+        width=240,
+    )
+
+
+def show_messages(user: SignedIn, view: View) -> DeltaGenerator | None:
+    """The history; gives back the place of the answer in motion, if there is one."""
+    place: DeltaGenerator | None = None
+    if view.problem is not None:
+        _show_problem(user, view.problem)
+    elif not view.messages and tab().unsent is None:
+        _show_welcome(user)
+    if view.has_earlier:
+        st.button("Show earlier messages", key="al_chat_earlier", on_click=show_earlier)
+    active = view.active
+    for message in view.messages:
+        # A container for each, so that a message keeps its place when it is no longer the last.
+        with st.container():
+            bubble = st.chat_message(message.role, avatar=AVATARS[message.role])
+        if message is active:
+            place = bubble
+            continue
+        with bubble:
+            _show_message(user, message, last=message is view.messages[-1])
+    _show_unsent(user)
+    return place
+
+
+def _show_welcome(user: SignedIn) -> None:
+    with st.container(horizontal_alignment="center", vertical_alignment="center", height=260):
+        st.image(str(wiring.MARK), width=56)
+        st.markdown(f"### What would you like to know, {plain(user.name)}?")
+        st.caption("Answers go on while you are away: close this page and come back.")
+
+
+def _show_message(user: SignedIn, message: Message, *, last: bool) -> None:
+    if message.role == "user":
+        st.markdown(typed(message.content))
+        return
+    # Only the last answer keeps the blocks in which it was drawn: it must not move when it ends.
+    for block in split(message.content) if last else [message.content]:
+        st.markdown(block)
+    state = message.run.state if message.run else "completed"
+    if message.error is not None:
+        problem = Problem(message.error.code, message.error.message, message.parent_id)
+        _show_problem(user, problem, offer=last)
+    elif state == "cancelled":
+        st.caption(":material/stop_circle: Stopped.")
+    elif state == "interrupted":
+        sentence = "AL-Chat was stopped while it wrote this answer. What had arrived is kept."
+        _show_problem(user, Problem("interrupted", sentence, message.parent_id), offer=last)
+
+
+def _show_unsent(user: SignedIn) -> None:
+    unsent = tab().unsent
+    if unsent is None:
+        return
+    with st.container(), st.chat_message("user", avatar=AVATARS["user"]):
+        st.markdown(typed(unsent.text))
+    with st.container(), st.chat_message("assistant", avatar=AVATARS["assistant"]):
+        _show_problem(user, Problem(unsent.code, unsent.problem), unsent=True)
+
+
+def _show_problem(
+    user: SignedIn, problem: Problem, *, offer: bool = True, unsent: bool = False
+) -> None:
+    """The sentence, and what can be done about it as buttons."""
+    st.error(plain(problem.sentence), icon=":material/error:")
+    if not offer:
+        return
+    key = problem.user_message_id or ("unsent" if unsent else "page")
+    with st.container(horizontal=True):
+        if problem.code == "alchat-unreachable":
+            launcher = wiring.services().launcher
+            if launcher.can_start(wiring.AL_CHAT) and st.button(
+                "Start AL-Chat",
+                icon=":material/play_arrow:",
+                type="primary",
+                key=f"al_chat_start_{key}",
+            ):
+                _start()
+        elif problem.code == "credential-missing":
+            if st.button(
+                "Add a key", icon=":material/key:", type="primary", key=f"al_chat_key_{key}"
+            ):
+                add_credential()
+        elif problem.code in ("credential-rejected", "credential-expired", "quota-exceeded"):
+            if st.button(
+                "Replace the key", icon=":material/key:", type="primary", key=f"al_chat_key_{key}"
+            ):
+                _replace_key(user)
+        elif problem.code == "consent-required":
+            st.button(
+                "Allow AL-Chat",
+                icon=":material/verified_user:",
+                type="primary",
+                key=f"al_chat_allow_{key}",
+                on_click=allow,
+            )
+        elif problem.code == "conversation-missing":
+            st.button(
+                "New chat", key="al_chat_new_instead", on_click=open_conversation, args=(None,)
+            )
+        if unsent:
+            st.button("Send again", icon=":material/send:", key="al_chat_send", on_click=send_again)
+            st.button("Discard", key="al_chat_discard", type="tertiary", on_click=discard_unsent)
+        elif problem.user_message_id is not None:
+            st.button(
+                "Try again",
+                icon=":material/refresh:",
+                key=f"al_chat_again_{key}",
+                on_click=try_again,
+                args=(problem.user_message_id,),
+            )
+        elif problem.code not in ("conversation-missing", "consent-required"):
+            st.button("Try again", icon=":material/refresh:", key=f"al_chat_reload_{key}")
+
+
+def _start() -> None:
+    problem = start_with_progress(wiring.AL_CHAT, "AL-Chat")
+    if problem:
+        st.error(plain(problem))
+        return
+    if tab().unsent is not None:
+        send_again()
+    st.rerun()
+
+
+def _replace_key(user: SignedIn) -> None:
+    vault = wiring.services().papita.credentials
+    mine = [
+        item
+        for item in vault.list(user.actor, limit=200).items
+        if item.credential_type == "openai" and item.project_id in (None, wiring.AL_CHAT)
+    ]
+    if mine:
+        replace_credential(min(mine, key=lambda item: item.project_id is None))
+    else:
+        add_credential()
+
+
+# --- following ---
+
+
+class BlockWriter:
+    """Draws growing text into a container: finished blocks once, the last one again and again."""
+
+    def __init__(self, container: DeltaGenerator) -> None:
+        self._container = container
+        self._splitter = BlockSplitter()
+        self._slot = container.empty()
+        self._drawn = ""
+
+    def write(self, text: str) -> None:
+        for block in self._splitter.feed(text):
+            self._slot.markdown(block)
+            self._slot = self._container.empty()
+            self._drawn = ""
+        if self._splitter.tail != self._drawn:
+            self._drawn = self._splitter.tail
+            self._slot.markdown(self._drawn)
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next drawing is worth its bytes."""
+        return max(FRAME_SECONDS, len(self._splitter.tail) / BYTES_PER_SECOND)
+
+    def hint(self, text: str) -> None:
+        self._slot.markdown(text)
+
+
+def show_so_far(message: Message, place: DeltaGenerator) -> None:
+    """What this tab has of an answer in motion, without waiting for more."""
+    state = tab().following
+    if state is not None and message.run is not None and state.run_id == message.run.id:
+        BlockWriter(place).write(state.text)
+
+
+def follow(message: Message, container: DeltaGenerator) -> None:
+    """Draws the answer as it is written and runs the page again when it is finished.
+
+    At most a quarter of a second lies between two looks at the session state: that is where a
+    click or a closed tab ends this script.
+    """
+    if message.run is None:
+        return
+    state = tab()
+    if state.following is None or state.following.run_id != message.run.id:
+        state.following = Following(message.run.id)
+    following = state.following
+    writer = BlockWriter(container)
+    if following.text:
+        writer.write(following.text)
+    else:
+        writer.hint(":shimmer[Thinking …]")
+    checked = time.monotonic()
+    try:
+        with client().follow(following.run_id, after=following.last_event) as events:
+            while not events.finished:
+                arrived = events.wait(timeout=WAIT_SECONDS)
+                tab()
+                fresh = ""
+                for event in arrived:
+                    following.last_event = event.id
+                    if event.type == "text.delta":
+                        fresh += event.data["text"]
+                if fresh:
+                    following.text += fresh
+                    writer.write(fresh)
+                    time.sleep(writer.pause)
+                if time.monotonic() - checked > CHECK_SECONDS:
+                    checked = time.monotonic()
+                    _still_there(quiet=not arrived)
+    except (AlChatError, Unauthenticated) as error:
+        _broken_off(container, problem_of(error))
+        return
+    state.following = None
+    st.rerun()
+
+
+def _still_there(*, quiet: bool) -> None:
+    if current() is None:
+        st.rerun()
+    if quiet and wiring.services().alchat.health().state == "unreachable":
+        raise AlChatUnreachable
+
+
+def _broken_off(container: DeltaGenerator, problem: Problem) -> None:
+    user = current()
+    if user is None:
+        st.rerun()
+    with container:
+        _show_problem(user, problem)

@@ -1,0 +1,86 @@
+"""Security headers on every response, as plain ASGI so that streams pass untouched.
+
+The Content-Security-Policy is the tightest under which Streamlit's own page still runs: its one
+inline script is allowed by hash, everything else comes from this origin.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import streamlit
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+# blob: in script-src is what v2 components with inline code are loaded from; in img-src it is
+# Mermaid's. Streamlit styles its elements inline.
+PAGE_POLICY = (
+    "default-src 'none'",
+    "base-uri 'self'",
+    "object-src 'none'",
+    "frame-ancestors 'none'",
+    "form-action 'self'",
+    "manifest-src 'self'",
+    "script-src 'self' blob: 'wasm-unsafe-eval' {hashes}",
+    "style-src 'self' 'unsafe-inline'",
+    "connect-src 'self'",
+    "img-src 'self' data: blob:",
+    "font-src 'self' data:",
+    "media-src 'self' blob: data:",
+    "worker-src 'self' blob:",
+)
+API_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+
+def page_policy(index_html: str | None = None) -> str:
+    """The policy for pages, with the hashes of the inline scripts of Streamlit's index.html."""
+    if index_html is None:
+        index = Path(streamlit.__file__).parent / "static" / "index.html"
+        index_html = index.read_text("utf-8")
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in INLINE_SCRIPT.findall(index_html)
+    )
+    return "; ".join(PAGE_POLICY).format(hashes=hashes).replace(" ;", ";")
+
+
+class SecurityHeaders:
+    """Middleware. A header that a route has set itself stays as it is."""
+
+    def __init__(self, app: ASGIApp, *, secure: bool) -> None:
+        self._app = app
+        self._page_policy = page_policy()
+        self._common = {
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Permissions-Policy": "camera=(), geolocation=(), payment=(), usb=()",
+        }
+        if secure:
+            self._common["Strict-Transport-Security"] = "max-age=31536000"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        policy = API_POLICY if _is_api(scope["path"]) else self._page_policy
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("Content-Security-Policy", policy)
+                for name, value in self._common.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def _is_api(path: str) -> bool:
+    return path.startswith(("/api/", "/auth/")) or path in ("/healthz", "/readyz")

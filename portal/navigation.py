@@ -1,0 +1,120 @@
+"""One table of the pages: path, section, title, icon and what it takes to open them.
+
+All pages are registered on every run, whoever asks: an address that was asked for while signed
+out is then still the one that opens after sign-in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from portal.session import SignedIn
+from portal.wiring import ROOT
+
+WORKSPACE, ACCOUNT, ADMIN = "Workspace", "Account", "Administration"
+
+
+@dataclass(frozen=True, slots=True)
+class PageEntry:
+    """One page. `path` is its address without the slash; the dashboard's is empty."""
+
+    name: str
+    section: str
+    file: str
+    path: str
+    title: str
+    icon: str
+    capability: str
+    help: str
+
+
+PAGES = (
+    PageEntry(
+        "dashboard",
+        WORKSPACE,
+        "pages/workspace/dashboard.py",
+        "",
+        "Dashboard",
+        ":material/space_dashboard:",
+        "projects:launch",
+        "Your projects, how they are doing, and the way in.",
+    ),
+    PageEntry(
+        "al-chat",
+        WORKSPACE,
+        "pages/workspace/al_chat.py",
+        "al-chat",
+        "AL-Chat",
+        ":material/forum:",
+        "projects:launch",
+        "Conversations with the model of your choice, paid with your own key.",
+    ),
+    PageEntry(
+        "credentials",
+        WORKSPACE,
+        "pages/workspace/credentials.py",
+        "credentials",
+        "Credentials",
+        ":material/key:",
+        "credentials:read",
+        "Your API keys: add, test, replace and delete them.",
+    ),
+    PageEntry(
+        "profile",
+        ACCOUNT,
+        "pages/account/profile.py",
+        "profile",
+        "Profile",
+        ":material/person:",
+        "profile",
+        "Who you are here and where you are signed in.",
+    ),
+    PageEntry(
+        "connected-apps",
+        ACCOUNT,
+        "pages/account/connected_apps.py",
+        "connected-apps",
+        "Connected apps",
+        ":material/hub:",
+        "profile",
+        "Which projects may use your keys; take it back at any time.",
+    ),
+)
+
+
+def page(name: str) -> StreamlitPage:
+    """The page of this name, to link or switch to."""
+    entry = next(entry for entry in PAGES if entry.name == name)
+    return st.Page(
+        ROOT / entry.file,
+        title=entry.title,
+        icon=entry.icon,
+        url_path=entry.path,
+        default=not entry.path,
+        help=entry.help,
+    )
+
+
+def build(user: SignedIn | None) -> StreamlitPage:
+    """Registers the pages and returns the one that was asked for.
+
+    The menu shows what the user may open; strangers get none.
+    """
+    sections: dict[str, list[StreamlitPage]] = {}
+    for entry in PAGES:
+        hidden = user is None or not user.actor.may(entry.capability)
+        sections.setdefault(entry.section, []).append(
+            st.Page(
+                ROOT / entry.file,
+                title=entry.title,
+                icon=entry.icon,
+                url_path=entry.path,
+                default=not entry.path,
+                visibility="hidden" if hidden else "visible",
+                help=entry.help,
+            )
+        )
+    return st.navigation(sections, position="hidden" if user is None else "sidebar")

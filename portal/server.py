@@ -1,0 +1,62 @@
+"""The portal as one ASGI app: Streamlit's pages, the REST API, the cookie routes, health.
+
+Served by `python -m portal`; `create_app` builds it over services that exist already.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import streamlit as st
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from streamlit.runtime.pages_manager import PagesManager
+
+from papita_core.api.app import create_api
+from portal.cookie_routes import session_routes
+from portal.headers import SecurityHeaders
+from portal.warm_up import warm_up
+from portal.wiring import ROOT, Services
+
+
+def create_app(services: Services, on_ready: Callable[[], None] | None = None) -> st.App:
+    """The app. `on_ready` is called once it can answer."""
+    # Streamlit takes a folder `pages/` for its old page discovery until the first
+    # `st.navigation` of the process: the first request for a page would run that page without
+    # Home.py, past the door.
+    PagesManager.uses_pages_directory = False
+    papita = services.papita
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        ready, reason = await run_in_threadpool(papita.ready)
+        return JSONResponse({"status": reason}, status_code=200 if ready else 503)
+
+    @asynccontextmanager
+    async def lifespan(_: st.App) -> AsyncIterator[None]:
+        await run_in_threadpool(warm_up)
+        # What exists by now stays; later collections need not walk over it.
+        gc.collect()
+        gc.freeze()
+        if on_ready is not None:
+            on_ready()
+        yield
+
+    return st.App(
+        ROOT / "Home.py",
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            *session_routes(papita, services.settings),
+            Mount("/api", app=create_api(papita, runner=services.launcher)),
+        ],
+        middleware=[Middleware(SecurityHeaders, secure=services.settings.secure)],
+        lifespan=lifespan,
+    )

@@ -1,0 +1,123 @@
+"""What one browser tab remembers, typed, and the guard that every page calls first.
+
+Nothing here is a secret for longer than a minute and nothing has to outlive the tab: what must
+last is in a database.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from papita_core.actors import Actor
+from papita_core.errors import Unauthenticated
+from papita_core.users.sessions import SignInSession
+from portal import wiring
+
+KEY = "papita_tab"
+TICKET_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class CookieErrand:
+    """What the browser has to do about its cookie: trade a ticket for one, or drop it."""
+
+    number: str
+    ticket: str | None = field(default=None, repr=False)
+    until: float = field(default_factory=lambda: time.monotonic() + TICKET_SECONDS)
+
+    @property
+    def expired(self) -> bool:
+        return time.monotonic() > self.until
+
+
+@dataclass(slots=True)
+class Unsent:
+    """A message that AL-Chat has not taken yet. The key makes sending it twice harmless."""
+
+    conversation_id: str | None
+    text: str
+    model: str | None
+    idempotency_key: str
+    problem: str
+    code: str
+
+
+@dataclass(slots=True)
+class Following:
+    """How far this tab has drawn a run, so that a click elsewhere draws on from there."""
+
+    run_id: str
+    last_event: int = 0
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Tab:
+    """The state of one tab."""
+
+    session_id: str | None = None
+    errand: CookieErrand | None = None
+    notice: str | None = None
+    launching: str | None = None
+    dialog_done: bool = False
+    model: str | None = None
+    models: tuple[str, ...] | None = None
+    models_until: float = 0.0
+    stopping: str | None = None
+    unsent: Unsent | None = None
+    following: Following | None = None
+    errors: dict[str, dict[str, str]] = field(default_factory=dict)
+    tests: dict[str, str] = field(default_factory=dict)
+    messages_shown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The user of this run: the live session, and the actor that services ask for."""
+
+    session: SignInSession
+    actor: Actor
+
+    @property
+    def name(self) -> str:
+        return self.session.display_name or self.session.username
+
+
+def tab() -> Tab:
+    """The state of the tab that this script runs for."""
+    state = st.session_state.get(KEY)
+    if not isinstance(state, Tab):
+        state = st.session_state[KEY] = Tab()
+    return state
+
+
+def current() -> SignedIn | None:
+    """Who is signed in, read from the database; None if nobody is, or no longer."""
+    session_id = tab().session_id
+    found = wiring.services().papita.sessions.by_id(session_id) if session_id else None
+    return None if found is None else SignedIn(found, Actor.for_session(found))
+
+
+def require_user(capability: str) -> SignedIn:
+    """The first line of every page and fragment: nobody gets past it who may not."""
+    user = current()
+    if user is None:
+        if tab().session_id is not None:
+            st.rerun(scope="app")
+        st.info("Sign in first: open the portal's start page.", icon=":material/lock:")
+        st.stop()
+    if not user.actor.may(capability):
+        st.error("You may not open this page. Ask an administrator if you need to.")
+        st.stop()
+    return user
+
+
+def actor() -> Actor:
+    """Whoever is signed in, for callbacks. Raises `Unauthenticated`."""
+    user = current()
+    if user is None:
+        raise Unauthenticated
+    return user.actor

@@ -1,0 +1,322 @@
+"""Sign-in, sign-out and first-run set-up; the only importer of streamlit_authenticator.
+
+The library gives the flow and its state; users, passwords and sessions are Papita's own. What
+the browser holds is a random handle in a HttpOnly cookie, set by `/auth/session`, never by script.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import streamlit as st
+from streamlit_authenticator import Authenticate
+from streamlit_authenticator.controllers import AuthenticationController
+from streamlit_authenticator.models import AuthenticationModel
+from streamlit_authenticator.utilities import Encryptor, Validator
+
+from papita_core.app import Papita
+from papita_core.errors import InvalidInput, PapitaError, SignInRefused, TooManyAttempts
+from papita_core.users.service import User
+from portal import wiring
+from portal.session import CookieErrand, SignedIn, current, tab
+
+LIBRARY_STATE = ("name", "authentication_status", "username", "email", "roles", "logout")
+
+_COOKIE_JS = """
+const done = new Set()
+
+export default function ({ data }) {
+  if (!data?.number || done.has(data.number)) return
+  done.add(data.number)
+  fetch("/auth/session", {
+    method: data.ticket ? "POST" : "DELETE",
+    credentials: "same-origin",
+    cache: "no-store",
+    keepalive: true,
+    headers: { "Content-Type": "application/json", "X-Papita-Portal": "1" },
+    body: data.ticket ? JSON.stringify({ ticket: data.ticket }) : undefined,
+  }).catch(() => {})
+}
+"""
+
+
+_COOKIE = st.components.v2.component("papita_session_cookie", js=_COOKIE_JS)
+
+
+class _Users(Mapping[str, dict[str, Any]]):
+    """The library's dict of all users, as a view that reads one at a time.
+
+    A fresh dict each time, since the library writes into what it gets.
+    """
+
+    def __init__(self, papita: Papita) -> None:
+        self._papita = papita
+
+    def __getitem__(self, username: str) -> dict[str, Any]:
+        user = self._papita.users.by_username(username)
+        if user is None:
+            raise KeyError(username)
+        return {
+            "name": user.display_name or user.username,
+            "email": user.email,
+            "roles": [user.role],
+            "password": "",
+            "logged_in": False,
+        }
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return self._papita.users.count()
+
+
+class _SessionCookie:
+    """The library's cookie controller, over sessions that live on the server."""
+
+    def __init__(self, papita: Papita) -> None:
+        self._papita = papita
+
+    def get_cookie(self) -> dict[str, Any] | None:
+        """The session of this tab, else the one of the cookie that the tab was opened with."""
+        state = tab()
+        if state.session_id is not None:
+            session = self._papita.sessions.by_id(state.session_id)
+        else:
+            handle = st.context.cookies.get(wiring.services().settings.cookie_name)
+            session = self._papita.sessions.by_handle(handle) if handle else None
+        if session is None:
+            return None
+        state.session_id = session.id
+        return {"username": session.username}
+
+    def set_cookie(self) -> None:
+        user = self._papita.users.by_username(st.session_state["username"])
+        if user is None:
+            return
+        new = self._papita.sessions.start(
+            user.id,
+            address=st.context.ip_address or "",
+            user_agent=st.context.headers.get("User-Agent", ""),
+        )
+        state = tab()
+        state.session_id = new.session.id
+        state.errand = CookieErrand(secrets.token_hex(8), new.ticket)
+
+    def delete_cookie(self) -> None:
+        """Ends the session first; a cookie that outlives it opens nothing."""
+        state = tab()
+        if state.session_id is not None:
+            self._papita.sessions.end(state.session_id)
+        self.forget()
+
+    def forget(self) -> None:
+        tab().session_id = None
+        tab().errand = CookieErrand(secrets.token_hex(8))
+
+
+class _Model(AuthenticationModel):  # type: ignore[misc]
+    def __init__(self, papita: Papita) -> None:
+        # Not the library's own start: it wants all users as one dict, hashes what it takes for
+        # clear passwords, and can talk to its author's server.
+        self._papita = papita
+        self.api_key = self.path = self.config = self.cloud_model = None
+        self.credentials = {"usernames": _Users(papita)}
+        self.validator = Validator()
+        self.secret_key, self.encryptor = _throw_away_key()
+        self.refusal: str | None = None
+        for name in LIBRARY_STATE:
+            st.session_state.setdefault(name, None)
+
+    def check_credentials(self, username: str, password: str) -> bool:
+        try:
+            self._papita.sign_in.authenticate(
+                username, password, address=st.context.ip_address or ""
+            )
+        except (SignInRefused, TooManyAttempts) as error:
+            self.refusal = str(error)
+            return False
+        return True
+
+    def _record_failed_login_attempts(self, username: str, reset: bool = False) -> None:
+        """Papita counts them itself, and its counters time out."""
+
+
+class _Controller(AuthenticationController):  # type: ignore[misc]
+    def __init__(self, papita: Papita) -> None:
+        self.authentication_model = _Model(papita)
+        self.validator = self.authentication_model.validator
+        self.secret_key = self.authentication_model.secret_key
+        self.encryptor = self.authentication_model.encryptor
+
+    def login(
+        self,
+        username: str | None = None,
+        password: str | None = None,
+        *,
+        token: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> bool | None:
+        # The library would strip the password, and a password may begin or end with a space.
+        result: bool | None = self.authentication_model.login(
+            (username or "").strip().lower(), password or "", token=token
+        )
+        return result
+
+
+class _Authenticator(Authenticate):  # type: ignore[misc]
+    def __init__(self, papita: Papita) -> None:
+        self.api_key = self.path = None
+        self.attrs = {"login_sleep_time": 0}
+        self.cookie_controller = _SessionCookie(papita)
+        self.authentication_controller = _Controller(papita)
+        self.secret_key = self.authentication_controller.secret_key
+        self.encryptor = self.authentication_controller.encryptor
+
+    def restore(self) -> None:
+        """Brings the library's state in line with the session on the server."""
+        token = self.cookie_controller.get_cookie()
+        signed_in = bool(st.session_state["authentication_status"])
+        if token is not None and st.session_state["username"] != token["username"]:
+            self.authentication_controller.login(token=token)
+        elif token is None and (signed_in or tab().session_id is not None):
+            self.authentication_controller.logout()
+            self.cookie_controller.forget()
+
+    def login(self) -> None:
+        """The library's form, but one that password managers may fill in.
+
+        It hard-codes `autocomplete="off"`, hence fields of our own over its controller.
+        """
+        with st.form("Login", border=False):
+            username = st.text_input("Username", autocomplete="username", max_chars=64)
+            password = st.text_input(
+                "Password", type="password", autocomplete="current-password", max_chars=1024
+            )
+            problem = st.container()
+            pressed = st.form_submit_button("Log in", type="primary", width="stretch")
+        if not pressed:
+            return
+        if not username.strip() or not password:
+            problem.error("Enter your user name and your password.", icon=":material/error:")
+        elif self.authentication_controller.login(username, password):
+            self.cookie_controller.set_cookie()
+            st.rerun()
+        else:
+            refusal = self.authentication_controller.authentication_model.refusal
+            problem.error(refusal or "That did not work.", icon=":material/error:")
+
+    def sign_in(self, user: User) -> None:
+        """Signs in a user who has just proved who they are."""
+        self.authentication_controller.login(token={"username": user.username})
+        self.cookie_controller.set_cookie()
+
+    def sign_out(self) -> None:
+        self.cookie_controller.delete_cookie()
+        self.authentication_controller.logout()
+
+
+def _throw_away_key() -> tuple[str, Encryptor]:
+    """For the library's captchas and codes, which are not used; nothing outlives the run."""
+    key = secrets.token_hex(16)
+    return key, Encryptor(key)
+
+
+def restore() -> SignedIn | None:
+    """Who is signed in, on every run: from the tab, else from the cookie. Draws nothing."""
+    _run_errand()
+    _Authenticator(wiring.services().papita).restore()
+    return current()
+
+
+def _run_errand() -> None:
+    """Always mounted, so that it runs its errands without a run of its own."""
+    errand = tab().errand
+    if errand is not None and errand.expired:
+        errand = tab().errand = None
+    _COOKIE(
+        key="papita_cookie",
+        data=None if errand is None else {"number": errand.number, "ticket": errand.ticket},
+        height=0,
+    )
+
+
+def show_door() -> None:
+    """The sign-in form, or the set-up form as long as there is no user."""
+    papita = wiring.services().papita
+    with st.container(horizontal_alignment="center"), st.container(width=380, gap="medium"):
+        st.image(str(wiring.MARK), width=56)
+        if papita.setup.pending():
+            _show_setup(papita)
+        else:
+            st.title("Log in to Papita", anchor=False)
+            _Authenticator(papita).login()
+
+
+def _show_setup(papita: Papita) -> None:
+    st.title("Welcome to Papita", anchor=False)
+    st.markdown(
+        "Create the first administrator. The set-up code is in the terminal in which Papita runs."
+    )
+    errors = tab().errors.get("setup", {})
+    st.session_state.setdefault("setup_code", st.query_params.get("setup", ""))
+    with st.form("setup", border=False):
+        _field("Set-up code", "code", errors, autocomplete="off")
+        _field("Username", "username", errors, autocomplete="username")
+        _field("Display name", "display_name", errors, autocomplete="name")
+        _field("Password", "password", errors, autocomplete="new-password", type="password")
+        _field("Password again", "repeat", errors, autocomplete="new-password", type="password")
+        st.form_submit_button(
+            "Create administrator", type="primary", width="stretch", on_click=_complete_setup
+        )
+
+
+def _field(label: str, name: str, errors: Mapping[str, str], **options: Any) -> None:
+    st.text_input(label, key=f"setup_{name}", **options)
+    if name in errors:
+        st.caption(f":red[:material/error: {errors[name]}]")
+
+
+def _complete_setup() -> None:
+    papita = wiring.services().papita
+    values = {
+        name: st.session_state.get(f"setup_{name}", "")
+        for name in ("code", "username", "display_name", "password", "repeat")
+    }
+    errors: dict[str, str] = {}
+    user: User | None = None
+    if values["password"] != values.pop("repeat"):
+        errors["repeat"] = "The two passwords are not the same."
+    else:
+        try:
+            user = papita.setup.complete(**values)
+        except InvalidInput as error:
+            errors = error.errors
+        except PapitaError as error:
+            errors["code"] = str(error)
+    tab().errors["setup"] = errors
+    if user is not None:
+        for name in ("code", "password", "repeat"):
+            st.session_state[f"setup_{name}"] = ""
+        st.query_params.pop("setup", None)
+        _Authenticator(papita).sign_in(user)
+
+
+def log_out_button() -> None:
+    """`Log out`, wherever it is called."""
+    st.button(
+        "Log out",
+        icon=":material/logout:",
+        width="stretch",
+        key="log_out",
+        on_click=lambda: _Authenticator(wiring.services().papita).sign_out(),
+    )
+
+
+@st.fragment(run_every=5)
+def watch_session() -> None:
+    """Shows an idle tab the door when its session has ended elsewhere."""
+    if current() is None:
+        st.rerun(scope="app")

@@ -1,0 +1,23 @@
+"""Loads at start what the first page would otherwise load while somebody waits."""
+
+from __future__ import annotations
+
+import importlib
+
+MODULES = (
+    "streamlit.elements.markdown",
+    "streamlit.elements.widgets.chat",
+    "streamlit.elements.image",
+    "streamlit_authenticator",
+    "portal.sign_in",
+    "portal.navigation",
+    "portal.frame",
+    "portal.chat_view",
+    "portal.credential_form",
+)
+
+
+def warm_up() -> None:
+    """Imports the modules of the pages. What Streamlit loads lazily is named one by one."""
+    for name in MODULES:
+        importlib.import_module(name)

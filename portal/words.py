@@ -1,0 +1,80 @@
+"""Small texts that several pages need: times in words, text made safe for Markdown."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:^-])")
+
+
+def ago(then: datetime, now: datetime | None = None) -> str:
+    """`just now`, `5 minutes ago`, `yesterday` … of a time with a zone."""
+    seconds = ((now or datetime.now(UTC)) - then).total_seconds()
+    for limit, unit, size in (
+        (60, "", 1),
+        (3600, "minute", 60),
+        (86400, "hour", 3600),
+        (86400 * 30, "day", 86400),
+    ):
+        if seconds < limit:
+            if not unit:
+                return "just now"
+            count = int(seconds // size)
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return f"on {then.day} {then:%B %Y}"
+
+
+def plain(text: str) -> str:
+    """The text so that Markdown shows it as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def typed(text: str) -> str:
+    """What a user typed, as Markdown that keeps its line breaks. Code stays as it is."""
+    lines, fence = [], ""
+    for line in text.split("\n"):
+        mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
+        if mark and (not fence or line.strip().startswith(fence)):
+            fence = "" if fence else mark[1]
+            lines.append(line)
+        elif fence or not line.strip() or line.startswith(("    ", "\t", "|")):
+            lines.append(line)
+        else:
+            lines.append(line + "  ")
+    return "\n".join(lines)
+
+
+def device(user_agent: str) -> str:
+    """`Chromium on Linux`, as far as a user agent tells."""
+    browser = next(
+        (
+            name
+            for sign, name in (
+                ("Edg/", "Edge"),
+                ("OPR/", "Opera"),
+                ("Firefox/", "Firefox"),
+                ("Chrome/", "Chrome"),
+                ("Safari/", "Safari"),
+            )
+            if sign in user_agent
+        ),
+        "",
+    )
+    system = next(
+        (
+            name
+            for sign, name in (
+                ("Android", "Android"),
+                ("iPhone", "iPhone"),
+                ("iPad", "iPad"),
+                ("Windows", "Windows"),
+                ("Mac OS X", "macOS"),
+                ("CrOS", "ChromeOS"),
+                ("Linux", "Linux"),
+            )
+            if sign in user_agent
+        ),
+        "",
+    )
+    return " on ".join(part for part in (browser, system) if part) or "Unknown device"
