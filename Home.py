@@ -3,16 +3,17 @@
 import streamlit as st
 
 from portal import navigation, sign_in
-from portal.frame import show_account, show_logo
+from portal.brand import show_logo
+from portal.frame import show_account
 
 st.set_page_config(page_title="Papita", page_icon="portal/assets/mark.svg", layout="centered")
 
 user = sign_in.restore()
 page = navigation.build(user)
-show_logo()
 if user is None:
     sign_in.show_door()
     st.stop()
+show_logo()
 show_account(user)
 sign_in.watch_session()
 page.run()

@@ -124,6 +124,7 @@ def _configure_logging(level: str) -> None:
             "root": {"level": level.upper(), "handlers": ["stderr"]},
             "loggers": {
                 "uvicorn": {"level": "WARNING"},
+                "alembic": {"level": "WARNING"},
                 "uvicorn.access": {"level": "CRITICAL", "propagate": False},
                 "httpx": {"level": "WARNING"},
                 "httpcore": {"level": "WARNING"},

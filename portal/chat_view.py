@@ -28,6 +28,7 @@ from papita_core.errors import PapitaError, Unauthenticated
 from portal import wiring
 from portal.blocks import BlockSplitter, split
 from portal.credential_form import add_credential, replace_credential
+from portal.frame import page_sidebar
 from portal.project_cards import start_with_progress
 from portal.session import Following, SignedIn, Unsent, actor, current, tab
 from portal.words import plain, typed
@@ -238,7 +239,7 @@ def chosen_model() -> str | None:
 
 def show_conversations(view: View) -> None:
     """The sidebar: a new chat, and the ones there are, the last used first."""
-    with st.sidebar:
+    with page_sidebar():
         st.button(
             "New chat",
             icon=":material/edit_square:",
@@ -390,10 +391,18 @@ def show_messages(user: SignedIn, view: View) -> DeltaGenerator | None:
 
 
 def _show_welcome(user: SignedIn) -> None:
-    with st.container(horizontal_alignment="center", vertical_alignment="center", height=260):
-        st.image(str(wiring.MARK), width=56)
-        st.markdown(f"### What would you like to know, {plain(user.name)}?")
-        st.caption("Answers go on while you are away: close this page and come back.")
+    with st.container(horizontal_alignment="center"):
+        st.space("large")
+        st.image(str(wiring.MARK), width=64)
+        st.subheader(
+            f"What would you like to know, {plain(user.name)}?",
+            anchor=False,
+            text_alignment="center",
+        )
+        st.caption(
+            "Answers go on while you are away: close this page and come back.",
+            text_alignment="center",
+        )
 
 
 def _show_message(user: SignedIn, message: Message, *, last: bool) -> None:

@@ -17,7 +17,7 @@ from papita_core.errors import InvalidInput, PapitaError
 from papita_core.vault.service import CredentialInfo, NewCredential, ReplaceCredential
 from portal import wiring
 from portal.session import actor, require_user, tab
-from portal.words import plain
+from portal.words import plain, show_field_error
 
 FORM = "credential"
 FIELDS = ("label", "type", "base_url", "key", "api_key")
@@ -92,7 +92,7 @@ def _errors() -> Mapping[str, str]:
 def _problem(*names: str) -> None:
     for name in names:
         if name in _errors():
-            st.caption(f":red[:material/error: {plain(_errors()[name])}]")
+            show_field_error(_errors()[name])
 
 
 def _text(label: str, name: str, value: str = "", **options: Any) -> None:

@@ -1,26 +1,27 @@
-"""What stands around every page: the logo, and at the foot of the sidebar the user."""
+"""What stands around every page: in the sidebar what the page adds, and below it the user."""
 
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from portal import sign_in
 from portal.session import SignedIn, tab
-from portal.wiring import ASSETS, MARK
-
-
-def show_logo() -> None:
-    """The wordmark in the ink that fits the theme."""
-    theme = "dark" if st.context.theme.type == "dark" else "light"
-    st.logo(str(ASSETS / f"wordmark-{theme}.svg"), size="large", icon_image=str(MARK))
+from portal.words import plain
 
 
 def show_account(user: SignedIn) -> None:
-    """Name and `Log out`, below whatever the page puts into the sidebar."""
-    notice = tab().notice
-    if notice:
-        tab().notice = None
-        st.toast(notice)
-    with st.sidebar.container(key="account"):
-        st.caption(f":material/person: {user.name}")
+    """Reserves the page's part of the sidebar; below it name and `Log out`."""
+    state = tab()
+    if state.notice:
+        st.toast(plain(state.notice))
+        state.notice = None
+    state.sidebar = st.sidebar.container(key="page_sidebar")
+    with st.sidebar.container(key="account", gap="small"):
+        st.markdown(f":material/person: {plain(user.name)}")
         sign_in.log_out_button()
+
+
+def page_sidebar() -> DeltaGenerator:
+    """Where a page puts what it has for the sidebar."""
+    return tab().sidebar or st.sidebar

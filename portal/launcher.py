@@ -120,6 +120,10 @@ class Launcher:
             return Status(State.STOPPED, f"Nothing answers at {service.url}.")
         return Status(State.STOPPED)
 
+    def is_running(self, project_id: str) -> bool:
+        """Whether the project is healthy."""
+        return self._service(project_id).health.health().state == "ok"
+
     def ensure_running(self, project_id: str, timeout: float = START_SECONDS) -> None:
         """Returns when the project is healthy. Raises `ProjectUnavailable`, with the reason.
 

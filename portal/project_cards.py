@@ -32,7 +32,7 @@ def show_project(user: SignedIn, project: Project) -> None:
             st.space("stretch")
             st.caption("This project is not installed on this portal.")
             return
-        _show_state(project)
+        state = st.empty()
         st.space("stretch")
         pressed = st.button(
             f"Open {project.title}",
@@ -41,9 +41,16 @@ def show_project(user: SignedIn, project: Project) -> None:
             width="stretch",
             key=f"dashboard_open_{project.id}",
         )
-        if pressed and not wiring.services().papita.grants.allowed(user.actor, project.id):
+        allowed = not pressed or wiring.services().papita.grants.allowed(user.actor, project.id)
+        launching = (pressed and allowed) or tab().launching == project.id
+        with state.container():
+            if launching and not wiring.services().launcher.is_running(project.id):
+                _badge(Status(State.STARTING))
+            else:
+                _show_state(project)
+        if not allowed:
             ask_consent(project)
-        elif pressed or tab().launching == project.id:
+        elif launching:
             tab().launching = None
             _launch(project)
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from papita_core.actors import Actor
 from papita_core.errors import Unauthenticated
@@ -69,6 +70,7 @@ class Tab:
     stopping: str | None = None
     unsent: Unsent | None = None
     following: Following | None = None
+    sidebar: DeltaGenerator | None = None
     errors: dict[str, dict[str, str]] = field(default_factory=dict)
     tests: dict[str, str] = field(default_factory=dict)
     messages_shown: int = 0

@@ -20,7 +20,9 @@ from papita_core.app import Papita
 from papita_core.errors import InvalidInput, PapitaError, SignInRefused, TooManyAttempts
 from papita_core.users.service import User
 from portal import wiring
+from portal.brand import show_wordmark
 from portal.session import CookieErrand, SignedIn, current, tab
+from portal.words import show_field_error
 
 LIBRARY_STATE = ("name", "authentication_status", "username", "email", "roles", "logout")
 
@@ -247,7 +249,7 @@ def show_door() -> None:
     """The sign-in form, or the set-up form as long as there is no user."""
     papita = wiring.services().papita
     with st.container(horizontal_alignment="center"), st.container(width=380, gap="medium"):
-        st.image(str(wiring.MARK), width=56)
+        show_wordmark()
         if papita.setup.pending():
             _show_setup(papita)
         else:
@@ -276,7 +278,7 @@ def _show_setup(papita: Papita) -> None:
 def _field(label: str, name: str, errors: Mapping[str, str], **options: Any) -> None:
     st.text_input(label, key=f"setup_{name}", **options)
     if name in errors:
-        st.caption(f":red[:material/error: {errors[name]}]")
+        show_field_error(errors[name])
 
 
 def _complete_setup() -> None:

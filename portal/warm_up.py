@@ -12,6 +12,7 @@ MODULES = (
     "portal.sign_in",
     "portal.navigation",
     "portal.frame",
+    "portal.brand",
     "portal.chat_view",
     "portal.credential_form",
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+import streamlit as st
+
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:^-])")
 
 
@@ -43,6 +45,11 @@ def typed(text: str) -> str:
         else:
             lines.append(line + "  ")
     return "\n".join(lines)
+
+
+def show_field_error(sentence: str) -> None:
+    """What is wrong with the field above."""
+    st.markdown(f":red[:material/error: {plain(sentence)}]")
 
 
 def device(user_agent: str) -> str:

@@ -22,7 +22,7 @@ def card(info: CredentialInfo) -> None:
             show_status(info)
         used = f"used {ago(info.last_used_at)}" if info.last_used_at else "never used"
         kind = CREDENTIAL_TYPES[info.credential_type].title
-        st.markdown(f"{kind} key `{info.hint}` at {plain(info.base_url)}")
+        st.markdown(f"{kind} key `{info.hint}` at `{info.base_url}`")
         st.caption(f"Added {ago(info.created_at)}, {used}. {last_test(info)}")
         if not may_write:
             return

@@ -1,0 +1,22 @@
+"""The mark and the wordmark, in the ink that fits the theme."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from portal.wiring import ASSETS, MARK
+
+
+def wordmark() -> str:
+    """The file of the wordmark. Which theme is on is known from a tab's second run for certain."""
+    return str(ASSETS / f"wordmark-{'dark' if st.context.theme.type == 'dark' else 'light'}.svg")
+
+
+def show_logo() -> None:
+    """The wordmark in the sidebar; the mark alone where the sidebar is closed."""
+    st.logo(wordmark(), size="large", icon_image=str(MARK))
+
+
+def show_wordmark() -> None:
+    """The wordmark as a picture on the page."""
+    st.image(wordmark(), width=140)
