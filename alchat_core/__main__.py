@@ -69,6 +69,7 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(settings.alchat_stop_timeout)),
         lifespan="on",
     )

@@ -136,9 +136,9 @@ class Settings(BaseSettings):
         """The URL of the own database, with the driver that AL-Chat uses."""
         url = self.alchat_database_url
         if url is None:
-            return f"sqlite+aiosqlite:///{self.papita_data_dir.absolute() / 'alchat.db'}"
+            return f"sqlite:///{self.papita_data_dir.absolute() / 'alchat.db'}"
         scheme, _, rest = url.partition("://")
-        driver = "sqlite+aiosqlite" if scheme.startswith("sqlite") else "postgresql+psycopg"
+        driver = "sqlite" if scheme.startswith("sqlite") else "postgresql+psycopg"
         return f"{driver}://{rest}"
 
     @property

@@ -30,7 +30,7 @@ class Services:
     events: EventLog
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
 

@@ -47,10 +47,12 @@ class EventStream(Response):
                 events = await self._events.read(self._run_id, self._after, PAGE)
                 if events:
                     self._after = events[-1].number
-                    await _body(send, b"".join([event.frame() for event in events]))
-                    sent_at = loop.time()
+                    body = b"".join([event.frame() for event in events])
                     if events[-1].terminal:
-                        break
+                        await _body(send, body, more=False)
+                        return
+                    await _body(send, body)
+                    sent_at = loop.time()
                     continue
                 if not live:
                     break
@@ -61,7 +63,7 @@ class EventStream(Response):
                     live = self._events.watch(self._run_id, signal)
                 if beat.when() <= loop.time():
                     beat = loop.call_later(HEARTBEAT_SECONDS, signal.set)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await _body(send, b"", more=False)
         finally:
             beat.cancel()
             self._events.unwatch(self._run_id, signal)
@@ -70,8 +72,8 @@ class EventStream(Response):
                 await gone
 
 
-async def _body(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+async def _body(send: Send, body: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 async def _gone(receive: Receive) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.engine import Connection
 
 from alchat_core.conversations.models import Conversation, Message, Page
 from alchat_core.db.engine import Database
@@ -53,6 +53,7 @@ CONVERSATION = select(
 _ONE = CONVERSATION.where(
     conversations.c.id == bindparam("wanted"), conversations.c.owner == bindparam("who")
 )
+_ADD = insert(conversations)
 _NEWEST_LEAF = (
     select(messages.c.id)
     .where(messages.c.conversation_id == bindparam("conversation"))
@@ -103,11 +104,9 @@ def _path() -> Select[Any]:
 _PATH = _path()
 
 
-async def path(
-    connection: AsyncConnection, conversation_id: str, leaf: str, count: int
-) -> list[Message]:
+def path(connection: Connection, conversation_id: str, leaf: str, count: int) -> list[Message]:
     """At most `count` messages that end in `leaf`, oldest first."""
-    rows = await connection.execute(
+    rows = connection.execute(
         _PATH, {"conversation": conversation_id, "leaf": leaf, "count": count}
     )
     found = [Message(*row) for row in rows]
@@ -115,15 +114,15 @@ async def path(
     return found
 
 
-async def newest_leaf(connection: AsyncConnection, conversation_id: str) -> str | None:
+def newest_leaf(connection: Connection, conversation_id: str) -> str | None:
     """The end of the active branch; ids sort by time and nothing is older than its parent."""
-    found: str | None = await connection.scalar(_NEWEST_LEAF, {"conversation": conversation_id})
+    found: str | None = connection.scalar(_NEWEST_LEAF, {"conversation": conversation_id})
     return found
 
 
-async def find(connection: AsyncConnection, owner: str, conversation_id: str) -> Conversation:
+def find(connection: Connection, owner: str, conversation_id: str) -> Conversation:
     """Raises `NotFound`."""
-    row = (await connection.execute(_ONE, {"wanted": conversation_id, "who": owner})).first()
+    row = (connection.execute(_ONE, {"wanted": conversation_id, "who": owner})).first()
     if row is None:
         raise NotFound
     return _conversation(row)
@@ -170,8 +169,10 @@ class ConversationService:
         query = query.order_by(
             table.pinned.desc(), table.last_message_at.desc(), table.id.desc()
         ).limit(limit + 1)
-        async with self._database.read() as connection:
-            found = [_conversation(row) for row in await connection.execute(query)]
+        found = await self._database.read(
+            lambda connection: [_conversation(row) for row in connection.execute(query)],
+            slow=bool(search),
+        )
         more = len(found) > limit
         found = found[:limit]
         return Page(tuple(found), _write_cursor(found[-1]) if more else None)
@@ -189,69 +190,73 @@ class ConversationService:
             last_message_at=now,
             active_run_id=None,
         )
-        async with self._database.write() as connection:
-            await connection.execute(
-                insert(conversations).values(
-                    id=made.id,
-                    owner=owner,
-                    title=title,
-                    model=None,
-                    pinned=False,
-                    archived=False,
-                    created_at=now,
-                    updated_at=now,
-                    last_message_at=now,
-                )
-            )
+        row = {
+            "id": made.id,
+            "owner": owner,
+            "title": title,
+            "model": None,
+            "pinned": False,
+            "archived": False,
+            "created_at": now,
+            "updated_at": now,
+            "last_message_at": now,
+        }
+        await self._database.write(lambda connection: connection.execute(_ADD, row))
         return made
 
     async def get(self, owner: str, conversation_id: str) -> Conversation:
-        async with self._database.read() as connection:
-            return await find(connection, owner, conversation_id)
+        return await self._database.read(
+            lambda connection: find(connection, owner, conversation_id)
+        )
 
     async def change(
         self, owner: str, conversation_id: str, changes: dict[str, Any]
     ) -> Conversation:
         """`changes` holds any of title, pinned, archived."""
-        async with self._database.write() as connection:
-            await find(connection, owner, conversation_id)
-            await connection.execute(
+
+        def unit(connection: Connection) -> Conversation:
+            find(connection, owner, conversation_id)
+            connection.execute(
                 update(conversations)
                 .where(conversations.c.id == conversation_id, conversations.c.owner == owner)
                 .values(**changes, updated_at=now_ms())
             )
-            return await find(connection, owner, conversation_id)
+            return find(connection, owner, conversation_id)
+
+        return await self._database.write(unit)
 
     async def delete(self, owner: str, conversation_id: str) -> None:
         """Everything below it goes with it."""
-        async with self._database.write() as connection:
-            await find(connection, owner, conversation_id)
-            await connection.execute(
+
+        def unit(connection: Connection) -> None:
+            find(connection, owner, conversation_id)
+            connection.execute(
                 delete(conversations).where(
                     conversations.c.id == conversation_id, conversations.c.owner == owner
                 )
             )
 
+        await self._database.write(unit)
+
     async def messages(
         self, owner: str, conversation_id: str, *, before: str | None = None, limit: int = 100
     ) -> Page[Message]:
         """A page of the active branch, newest last; `before` is the oldest message known."""
-        async with self._database.read() as connection:
-            await find(connection, owner, conversation_id)
+
+        def unit(connection: Connection) -> list[Message]:
+            find(connection, owner, conversation_id)
             if before is None:
-                leaf = await newest_leaf(connection, conversation_id)
+                leaf = newest_leaf(connection, conversation_id)
             else:
-                row = (
-                    await connection.execute(
-                        _PARENT, {"message": before, "conversation": conversation_id}
-                    )
+                row = connection.execute(
+                    _PARENT, {"message": before, "conversation": conversation_id}
                 ).first()
                 if row is None:
                     raise InvalidInput("before: there is no such message in this conversation.")
                 leaf = row[0]
-            if leaf is None:
-                return Page((), None)
-            found = await path(connection, conversation_id, leaf, limit)
+            return path(connection, conversation_id, leaf, limit) if leaf else []
+
+        found = await self._database.read(unit)
         return Page(tuple(found), found[0].id if found and found[0].parent_id else None)
 
 

@@ -1,21 +1,39 @@
-"""Connections to the own database: `read()` is one snapshot, `write()` one commit.
+"""Units of work on the own database: `read(unit)` is one snapshot, `write(unit)` one commit.
+
+A unit is a plain function over a SQLAlchemy `Connection`. On PostgreSQL it runs over psycopg's
+asynchronous driver. On SQLite it runs right on the event loop: a commit there is a fraction of a
+millisecond, while a driver thread has to win the interpreter's lock back for every row, which costs
+a busy service a hundred times as much. What may take long (`slow=True`) goes to a thread.
 
 A writing unit takes SQLite's write lock at its begin (BEGIN IMMEDIATE): with the driver's default,
 two writers that read first lose updates without an error. WAL with synchronous=NORMAL keeps each
 commit through a kill of this process; through a power cut the last commits may be lost.
+Checkpoints, which do wait for the disk, are made by a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from sqlalchemy import event, text
-from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Unit = Callable[[Connection], T]
+
+LOCK_PATIENCE_SECONDS = 15.0
+CHECKPOINT_SECONDS = 2.0
 
 
 class Database:
@@ -23,57 +41,92 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
-        # SQLite makes waiting writers sleep in steps of milliseconds; a queue of our own does not.
-        self._turn = asyncio.Lock()
+        self._closed = threading.Event()
+        self._local: Engine | None = None
+        self._remote: AsyncEngine | None = None
         if self.sqlite:
-            self.engine: AsyncEngine = create_async_engine(
+            self._local = create_engine(
                 url,
                 hide_parameters=True,
-                connect_args={"isolation_level": None, "timeout": 15},
-                pool_size=8,
-                max_overflow=8,
+                # Another process that writes must not hold the loop: it waits in `_locked`.
+                connect_args={"isolation_level": None, "timeout": 0.02, "check_same_thread": False},
+                pool_size=4,
+                max_overflow=12,
             )
-            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+            event.listen(self._local, "connect", _prepare_sqlite)
+            event.listen(self._local, "begin", _begin_sqlite)
+            self._writing = self._local.execution_options(alchat_write=True)
+            self._keeper = threading.Thread(
+                target=self._checkpoint_forever, name="checkpoints", daemon=True
+            )
+            self._keeper.start()
         else:
-            self.engine = create_async_engine(
+            self._remote = create_async_engine(
                 url, hide_parameters=True, pool_size=10, max_overflow=10, pool_pre_ping=True
             )
-        self._writing = self.engine.execution_options(alchat_write=True)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reading; nothing is committed."""
-        async with self.engine.connect() as connection:
-            yield connection
+    async def read(self, unit: Unit[T], *, slow: bool = False) -> T:
+        """Runs `unit`; nothing that it may write is kept."""
+        if self._remote is not None:
+            async with self._remote.connect() as remote:
+                return await remote.run_sync(unit)
+        if slow:
+            return await asyncio.to_thread(self._read_now, unit)
+        return self._read_now(unit)
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One unit of work: commits at the end of the block, rolls back on an exception."""
-        if self.sqlite:
-            async with self._turn, self._writing.begin() as connection:
-                yield connection
-        else:
-            async with self._writing.begin() as connection:
-                yield connection
+    async def write(self, unit: Unit[T]) -> T:
+        """Runs `unit` and commits; rolls back if it raises."""
+        if self._remote is not None:
+            async with self._remote.begin() as remote:
+                return await remote.run_sync(unit)
+        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while True:
+            with self._writing.connect() as connection:
+                try:
+                    transaction = connection.begin()
+                except OperationalError:
+                    if time.monotonic() > deadline:
+                        raise
+                else:
+                    with transaction:
+                        return unit(connection)
+            await asyncio.sleep(0.01)
 
     async def ping(self) -> None:
         """Raises whatever the driver raises if the database cannot be reached."""
-        async with self.read() as connection:
-            await connection.execute(text("SELECT 1"))
+        await self.read(lambda connection: connection.execute(text("SELECT 1")))
 
     async def close(self) -> None:
-        await self.engine.dispose()
+        self._closed.set()
+        if self._local is not None:
+            await asyncio.to_thread(self._keeper.join, 5.0)
+            self._local.dispose()
+        if self._remote is not None:
+            await self._remote.dispose()
+
+    def _read_now(self, unit: Unit[T]) -> T:
+        assert self._local is not None  # noqa: S101 - the other engine has its own path
+        with self._local.connect() as connection:
+            return unit(connection)
+
+    def _checkpoint_forever(self) -> None:
+        assert self._local is not None  # noqa: S101 - started for SQLite alone
+        while not self._closed.wait(CHECKPOINT_SECONDS):
+            with contextlib.suppress(SQLAlchemyError), self._local.connect() as connection:
+                driver: Any = connection.connection.driver_connection
+                driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
     for pragma in (
+        "busy_timeout=15000",
         "journal_mode=WAL",
         "synchronous=NORMAL",
-        "busy_timeout=15000",
         "foreign_keys=ON",
         "secure_delete=ON",
+        "wal_autocheckpoint=20000",
+        "busy_timeout=20",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

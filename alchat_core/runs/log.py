@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import orjson
 from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from alchat_core.db.engine import Database
@@ -240,9 +241,9 @@ class DatabaseLog:
                 if last - after <= 4:
                     return [channel.tail[index - 1 - last] for index in range(after + 1, last + 1)]
                 return [event for event in channel.tail if event.number > after][:limit]
-        async with self._database.read() as connection:
-            rows = await connection.execute(_READ, {"run": run_id, "after": after, "count": limit})
-            return [Event(number, kind, data.encode()) for number, kind, data in rows]
+        wanted = {"run": run_id, "after": after, "count": limit}
+        rows = await self._database.read(lambda connection: connection.execute(_READ, wanted).all())
+        return [Event(number, kind, data.encode()) for number, kind, data in rows]
 
     def watch(self, run_id: str, signal: asyncio.Event) -> bool:
         channel = self._channels.get(run_id)
@@ -335,26 +336,24 @@ class DatabaseLog:
         ]
         if not events:
             return
-        started = [c for c in channels if c.pending and c.pending[0].number == 1 and c.model]
-        ended = [c for c in channels if c.closed]
-        async with self._database.write() as connection:
-            await connection.execute(_INSERT_EVENT, events)
-            if started:
-                names = [
-                    {
-                        "run": c.run_id,
-                        "message": c.message_id,
-                        "used_model": c.model,
-                    }
-                    for c in started
-                ]
-                await connection.execute(_START_RUN, names)
-                await connection.execute(_NAME_MODEL, names)
+        names = [
+            {"run": c.run_id, "message": c.message_id, "used_model": c.model}
+            for c in channels
+            if c.pending and c.pending[0].type == STARTED
+        ]
+        ended = [_ended_row(c) for c in channels if c.closed]
+
+        def unit(connection: Connection) -> None:
+            connection.execute(_INSERT_EVENT, events)
+            if names:
+                connection.execute(_START_RUN, names)
+                connection.execute(_NAME_MODEL, names)
             if ended:
-                rows = [_ended_row(channel) for channel in ended]
-                await connection.execute(_END_RUN, rows)
-                await connection.execute(_STORE_ANSWER, rows)
-                await connection.execute(_TOUCH, rows)
+                connection.execute(_END_RUN, ended)
+                connection.execute(_STORE_ANSWER, ended)
+                connection.execute(_TOUCH, ended)
+
+        await self._database.write(unit)
 
 
 def _ended_row(channel: _Channel) -> dict[str, Any]:

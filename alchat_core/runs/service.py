@@ -16,14 +16,14 @@ from typing import Any
 
 import orjson
 from sqlalchemy import bindparam, delete, func, insert, literal, select, update
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from alchat_core.auth import User
 from alchat_core.conversations.models import Run, title_from
 from alchat_core.conversations.service import ConversationService, path
 from alchat_core.credential_manager import CredentialManager, Lease
-from alchat_core.db.engine import Database
+from alchat_core.db.engine import Database, Unit
 from alchat_core.db.tables import (
     ACTIVE,
     conversations,
@@ -102,11 +102,11 @@ _running = (
 _SCENE = select(conversations.c.title, conversations.c.model, _newest, _active, _running).where(
     conversations.c.id == bindparam("wanted"), conversations.c.owner == bindparam("who")
 )
-_MESSAGE = select(messages.c.id, messages.c.role, messages.c.content, messages.c.parent_id).where(
+_ROLE = select(messages.c.role).where(
     messages.c.id == bindparam("message"), messages.c.conversation_id == bindparam("conversation")
 )
 _OWNED_MESSAGE = (
-    select(messages.c.conversation_id, messages.c.role)
+    select(messages.c.conversation_id, messages.c.role, messages.c.content, messages.c.parent_id)
     .join(conversations, conversations.c.id == messages.c.conversation_id)
     .where(messages.c.id == bindparam("message"), conversations.c.owner == bindparam("who"))
 )
@@ -159,20 +159,23 @@ class RunService:
 
     async def start(self) -> None:
         """Marks what an earlier process left unfinished as interrupted, with all its text."""
-        async with self._database.write() as connection:
-            left = await connection.execute(
+
+        def unit(connection: Connection) -> int:
+            left = connection.execute(
                 select(runs.c.id, runs.c.message_id).where(runs.c.state.in_(ACTIVE))
-            )
-            found = [tuple(row) for row in left]
-            for run_id, message_id in found:
-                await _mark_interrupted(connection, run_id, message_id)
-            await connection.execute(
+            ).all()
+            for run_id, message_id in left:
+                _mark_interrupted(connection, run_id, message_id)
+            connection.execute(
                 delete(idempotency_keys).where(
                     idempotency_keys.c.created_at < now_ms() - KEEP_KEYS_MS
                 )
             )
+            return len(left)
+
+        found = await self._database.write(unit)
         if found:
-            log.warning("%d answers were interrupted by the last stop", len(found))
+            log.warning("%d answers were interrupted by the last stop", found)
 
     async def stop(self, seconds: float) -> None:
         """No new runs; running ones are marked interrupted, within `seconds`."""
@@ -199,108 +202,87 @@ class RunService:
         `RunActive`, `TooManyRunning`, `InvalidInput`, `KeyReused`, `ShuttingDown`.
         """
         digest = _digest("send", conversation_id, content, model, parent_id) if key else ""
-        try:
-            async with self._database.write() as connection:
-                if key and (replayed := await _replay(connection, user.id, key, digest)):
-                    return replayed
-                scene = await self._scene(connection, user.id, conversation_id)
-                title, remembered, newest = scene
-                if parent_id is None:
-                    parent_id = newest
-                else:
-                    row = (
-                        await connection.execute(
-                            _MESSAGE, {"message": parent_id, "conversation": conversation_id}
-                        )
-                    ).first()
-                    if row is None or row[1] != "assistant":
-                        raise InvalidInput("parentId: name an answer in this conversation.")
-                now = now_ms()
-                live = _Live(
-                    id=new_id("run"),
-                    user=user,
-                    conversation_id=conversation_id,
-                    user_message_id=new_id("msg"),
-                    message_id=new_id("msg"),
-                    content=content,
-                    parent_id=parent_id,
-                    model=model or remembered,
-                )
-                await connection.execute(
-                    _ADD_MESSAGE,
-                    [
-                        _message_row(live, live.user_message_id, parent_id, "user", content, now),
-                        _message_row(
-                            live, live.message_id, live.user_message_id, "assistant", "", now
-                        ),
-                    ],
-                )
-                await self._add_run(connection, live, title or title_from(content), now)
-                if key:
-                    await _remember(connection, live, key, digest, now)
-        except IntegrityError:
-            raise await self._lost_race(user, conversation_id) from None
-        return self._launch(live)
+
+        def unit(connection: Connection) -> _Live | Sent:
+            if key and (replayed := _replay(connection, user.id, key, digest)):
+                return replayed
+            title, remembered, newest = self._scene(connection, user.id, conversation_id)
+            if parent_id is not None:
+                _check_parent(connection, conversation_id, parent_id)
+            now = now_ms()
+            live = _Live(
+                id=new_id("run"),
+                user=user,
+                conversation_id=conversation_id,
+                user_message_id=new_id("msg"),
+                message_id=new_id("msg"),
+                content=content,
+                parent_id=parent_id or newest,
+                model=model or remembered,
+            )
+            question = _message_row(
+                live, live.user_message_id, live.parent_id, "user", content, now
+            )
+            answer = _message_row(live, live.message_id, live.user_message_id, "assistant", "", now)
+            connection.execute(_ADD_MESSAGE, [question, answer])
+            _add_run(connection, live, title or title_from(content), now)
+            if key:
+                _remember(connection, live, key, digest, now)
+            return live
+
+        return await self._launch(unit)
 
     async def retry(
         self, user: User, message_id: str, *, model: str | None = None, key: str | None = None
     ) -> Sent:
         """One more answer to a message of the user, beside the earlier ones."""
         digest = _digest("retry", message_id, model) if key else ""
-        conversation_id = ""
-        try:
-            async with self._database.write() as connection:
-                if key and (replayed := await _replay(connection, user.id, key, digest)):
-                    return replayed
-                owned = (
-                    await connection.execute(
-                        _OWNED_MESSAGE, {"message": message_id, "who": user.id}
-                    )
-                ).first()
-                if owned is None:
-                    raise NotFound
-                conversation_id = owned[0]
-                if owned[1] != "user":
-                    raise InvalidInput("Only a message of the user can be answered again.")
-                title, remembered, _ = await self._scene(connection, user.id, conversation_id)
-                row = (
-                    await connection.execute(
-                        _MESSAGE, {"message": message_id, "conversation": conversation_id}
-                    )
-                ).one()
-                now = now_ms()
-                live = _Live(
-                    id=new_id("run"),
-                    user=user,
-                    conversation_id=conversation_id,
-                    user_message_id=message_id,
-                    message_id=new_id("msg"),
-                    content=row[2],
-                    parent_id=row[3],
-                    model=model or remembered,
-                )
-                await connection.execute(
-                    _ADD_MESSAGE,
-                    [_message_row(live, live.message_id, message_id, "assistant", "", now)],
-                )
-                await self._add_run(connection, live, title or title_from(row[2]), now)
-                if key:
-                    await _remember(connection, live, key, digest, now)
-        except IntegrityError:
-            raise await self._lost_race(user, conversation_id) from None
-        return self._launch(live)
+
+        def unit(connection: Connection) -> _Live | Sent:
+            if key and (replayed := _replay(connection, user.id, key, digest)):
+                return replayed
+            row = connection.execute(
+                _OWNED_MESSAGE, {"message": message_id, "who": user.id}
+            ).first()
+            if row is None:
+                raise NotFound
+            conversation_id, role, content, parent_id = row
+            if role != "user":
+                raise InvalidInput("Only a message of the user can be answered again.")
+            title, remembered, _ = self._scene(connection, user.id, conversation_id)
+            now = now_ms()
+            live = _Live(
+                id=new_id("run"),
+                user=user,
+                conversation_id=conversation_id,
+                user_message_id=message_id,
+                message_id=new_id("msg"),
+                content=content,
+                parent_id=parent_id,
+                model=model or remembered,
+            )
+            connection.execute(
+                _ADD_MESSAGE,
+                [_message_row(live, live.message_id, message_id, "assistant", "", now)],
+            )
+            _add_run(connection, live, title or title_from(content), now)
+            if key:
+                _remember(connection, live, key, digest, now)
+            return live
+
+        return await self._launch(unit)
 
     async def get(self, owner: str, run_id: str) -> Run:
         """Raises `NotFound`."""
-        async with self._database.read() as connection:
-            row = (await connection.execute(_RUN, {"wanted": run_id, "who": owner})).first()
-            if row is None:
-                raise NotFound
-            run = _run(row)
-            if run.finished_at is not None:
-                return run
-            last = self.events.last_number(run_id)
-        return replace(run, last_event=last or 0)
+        row = await self._database.read(
+            lambda connection: connection.execute(_RUN, {"wanted": run_id, "who": owner}).first()
+        )
+        if row is None:
+            raise NotFound
+        run = _run(row)
+        if run.finished_at is not None:
+            return run
+        return replace(run, last_event=self.events.last_number(run_id) or 0)
 
     async def owned(self, owner: str, run_id: str) -> int | None:
         """The number of the last event of a finished run, None while it is live.
@@ -369,13 +351,13 @@ class RunService:
             )
         return found[0]
 
-    async def _scene(
-        self, connection: AsyncConnection, owner: str, conversation_id: str
+    def _scene(
+        self, connection: Connection, owner: str, conversation_id: str
     ) -> tuple[str | None, str | None, str | None]:
         """Title, model and newest message of a conversation that may get a new answer."""
         if self._stopping:
             raise ShuttingDown
-        row = (await connection.execute(_SCENE, {"wanted": conversation_id, "who": owner})).first()
+        row = (connection.execute(_SCENE, {"wanted": conversation_id, "who": owner})).first()
         if row is None:
             raise NotFound
         title, remembered, newest, active, running = row
@@ -385,38 +367,15 @@ class RunService:
             raise TooManyRunning
         return title, remembered, newest
 
-    async def _add_run(
-        self, connection: AsyncConnection, live: _Live, title: str, now: int
-    ) -> None:
-        await connection.execute(
-            _ADD_RUN,
-            {
-                "id": live.id,
-                "owner": live.user.id,
-                "conversation_id": live.conversation_id,
-                "message_id": live.message_id,
-                "user_message_id": live.user_message_id,
-                "state": "queued",
-                "model": live.model,
-                "created_at": now,
-                "finished_at": None,
-                "last_event": 0,
-                "error": None,
-                "usage": None,
-            },
-        )
-        await connection.execute(
-            _MOVED, {"conversation": live.conversation_id, "new_title": title, "now": now}
-        )
-
-    async def _lost_race(self, user: User, conversation_id: str) -> Exception:
-        """Another process was faster: its row is the reason for the conflict."""
-        with contextlib.suppress(NotFound):
-            await self._conversations.get(user.id, conversation_id)
-            return RunActive()
-        return NotFound()
-
-    def _launch(self, live: _Live) -> Sent:
+    async def _launch(self, unit: Unit[_Live | Sent]) -> Sent:
+        """Commits the rows of a run, then starts it."""
+        try:
+            live = await self._database.write(unit)
+        except IntegrityError:
+            # Another process was faster: the second look sees its row and says what is so.
+            live = await self._database.write(unit)
+        if isinstance(live, Sent):
+            return live
         self.events.open(live.id, live.conversation_id, live.message_id)
         self._live[live.id] = live
         live.task = asyncio.create_task(self._write(live), name=live.id)
@@ -466,9 +425,11 @@ class RunService:
     async def _prompt(self, live: _Live) -> list[dict[str, str]]:
         """The branch that ends in the user's message; answers without text are left out."""
         earlier = []
-        if live.parent_id is not None:
-            async with self._database.read() as connection:
-                earlier = await path(connection, live.conversation_id, live.parent_id, MAX_HISTORY)
+        parent = live.parent_id
+        if parent is not None:
+            earlier = await self._database.read(
+                lambda connection: path(connection, live.conversation_id, parent, MAX_HISTORY)
+            )
         prompt = [
             {"role": message.role, "content": message.content}
             for message in earlier
@@ -482,8 +443,37 @@ def _run(row: Sequence[Any]) -> Run:
     return Run(*row)
 
 
-async def _mark_interrupted(connection: AsyncConnection, run_id: str, message_id: str) -> None:
-    rows = await connection.execute(
+def _add_run(connection: Connection, live: _Live, title: str, now: int) -> None:
+    connection.execute(
+        _ADD_RUN,
+        {
+            "id": live.id,
+            "owner": live.user.id,
+            "conversation_id": live.conversation_id,
+            "message_id": live.message_id,
+            "user_message_id": live.user_message_id,
+            "state": "queued",
+            "model": live.model,
+            "created_at": now,
+            "finished_at": None,
+            "last_event": 0,
+            "error": None,
+            "usage": None,
+        },
+    )
+    connection.execute(
+        _MOVED, {"conversation": live.conversation_id, "new_title": title, "now": now}
+    )
+
+
+def _check_parent(connection: Connection, conversation_id: str, parent_id: str) -> None:
+    wanted = {"message": parent_id, "conversation": conversation_id}
+    if connection.scalar(_ROLE, wanted) != "assistant":
+        raise InvalidInput("parentId: name an answer in this conversation.")
+
+
+def _mark_interrupted(connection: Connection, run_id: str, message_id: str) -> None:
+    rows = connection.execute(
         select(run_events.c.number, run_events.c.type, run_events.c.data)
         .where(run_events.c.run_id == run_id)
         .order_by(run_events.c.number)
@@ -492,15 +482,15 @@ async def _mark_interrupted(connection: AsyncConnection, run_id: str, message_id
     text = "".join(orjson.loads(data)["text"] for _, kind, data in written if kind == "text.delta")
     last = (written[-1][0] if written else 0) + 1
     now = now_ms()
-    await connection.execute(
+    connection.execute(
         insert(run_events).values(run_id=run_id, number=last, type=INTERRUPTED, data="{}")
     )
-    await connection.execute(
+    connection.execute(
         update(runs)
         .where(runs.c.id == run_id)
         .values(state="interrupted", finished_at=now, last_event=last)
     )
-    await connection.execute(
+    connection.execute(
         update(messages).where(messages.c.id == message_id).values(content=literal(text))
     )
 
@@ -523,8 +513,8 @@ def _digest(*parts: str | None) -> str:
     return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
 
-async def _replay(connection: AsyncConnection, owner: str, key: str, digest: str) -> Sent | None:
-    row = (await connection.execute(_KEY, {"who": owner, "used": key})).first()
+def _replay(connection: Connection, owner: str, key: str, digest: str) -> Sent | None:
+    row = (connection.execute(_KEY, {"who": owner, "used": key})).first()
     if row is None:
         return None
     if row[0] != digest:
@@ -532,10 +522,8 @@ async def _replay(connection: AsyncConnection, owner: str, key: str, digest: str
     return Sent(row[1], row[2])
 
 
-async def _remember(
-    connection: AsyncConnection, live: _Live, key: str, digest: str, now: int
-) -> None:
-    await connection.execute(
+def _remember(connection: Connection, live: _Live, key: str, digest: str, now: int) -> None:
+    connection.execute(
         insert(idempotency_keys).values(
             owner=live.user.id,
             key=key,
