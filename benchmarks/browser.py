@@ -8,34 +8,21 @@ the websocket's frames as the browser's network layer reports them, before compr
 from __future__ import annotations
 
 import base64
-import contextlib
-import json
-import os
-import shutil
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from benchmarks.system import System, User
+from benchmarks.system import BenchmarkFailed
 from demo.provider.scripts import script_for
-
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+from tests.browser import people
+from tests.browser_binary import FLAGS, ensure_browser
+from tests.system import System
 
 _PROBE = """
 ([head, tail]) => {
   const state = window.__probe = {sent: null, first: null, end: null};
-  const flat = () => document.body.textContent.replace(/\\s+/g, " ");
   let dirty = false;
   new MutationObserver(() => { dirty = true; })
     .observe(document.body, {subtree: true, childList: true, characterData: true});
@@ -45,7 +32,7 @@ _PROBE = """
   const look = () => {
     if (state.sent !== null && dirty) {
       dirty = false;
-      const text = flat();
+      const text = document.body.textContent;
       const now = performance.now();
       if (state.first === null && text.includes(head)) state.first = now;
       if (text.includes(tail)) { state.end = now; return; }
@@ -75,62 +62,42 @@ class Frames:
         self.frames += 1
 
 
-@contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """The installed Chromium where there is one, else the one that Playwright brought."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        try:
-            yield browser
-        finally:
-            browser.close()
+def open_chat(browser: Browser, system: System, name: str) -> Page:
+    """A new chat in a browser of its own, signed in."""
+    page = people.open_context(browser).new_page()
+    page.goto(system.url)
+    people.sign_in(page, name)
+    people.expect_dashboard(page)
+    people.cookie_is_set(page)
+    people.open_al_chat(page, system, consent=False)
+    return page
 
 
-def sign_in(page: Page, system: System, user: User) -> None:
-    page.goto(system.portal_url)
-    page.get_by_label("Username", exact=True).fill(user.name)
-    page.get_by_label("Password", exact=True).fill(user.password)
-    page.get_by_role("button", name="Log in").click()
-    page.get_by_role("button", name="Open AL-Chat").wait_for(timeout=30_000)
-
-
-def open_chat(page: Page, system: System) -> None:
-    page.goto(f"{system.portal_url}/al-chat")
-    page.get_by_placeholder("Message AL-Chat").wait_for(timeout=30_000)
-    page.wait_for_timeout(700)
-
-
-def answer(browser: Browser, system: System, user: User, words: int, ms: int) -> dict[str, Any]:
-    """One answer of AL-Chat's default model, which has to be `stream-<words>-<ms>`."""
-    script = script_for(f"stream-{words}-{ms}")
-    paragraphs = script.text.split("\n\n")
-    head = " ".join(script.text.split()[:2])
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
+def answer(browser: Browser, system: System, name: str, words: int, ms: int) -> dict[str, Any]:
+    """One answer of `stream-<words>-<ms>` on the chat page. Raises BenchmarkFailed."""
+    model = f"stream-{words}-{ms}"
+    text = script_for(model).text
+    page = open_chat(browser, system, name)
     try:
-        page = context.new_page()
-        sign_in(page, system, user)
-        open_chat(page, system)
+        people.choose_model(page, model)
+        page.wait_for_timeout(1000)
         frames = Frames(page)
-        page.evaluate(_PROBE, [head, paragraphs[-1]])
-        box = page.get_by_placeholder("Message AL-Chat")
-        box.fill("Go on.")
+        page.evaluate(_PROBE, [" ".join(text.split()[:2]), text.split("\n\n")[-1]])
         before = frames.bytes
-        box.press("Enter")
+        people.ask(page, "Go on.")
         ideal = (words - 1) * ms / 1000
         end = time.monotonic() + 4 * ideal + 30
         while page.evaluate("window.__probe.end") is None:
             if time.monotonic() > end:
                 shown = page.inner_text("body")[-600:]
-                raise TimeoutError(f"{words} words did not arrive; the page shows: {shown}")
+                raise BenchmarkFailed(f"{words} words did not arrive; the page shows: {shown}")
             page.wait_for_timeout(500)
         page.wait_for_timeout(300)
         probe = page.evaluate("window.__probe")
-        shown_text = " ".join(page.inner_text("body").split())
-        if " ".join(script.text.split()) not in shown_text:
-            raise ValueError(f"the page does not show all of the {words} words in order")
+        if " ".join(text.split()) not in " ".join(page.inner_text("body").split()):
+            raise BenchmarkFailed(f"the page does not show all of the {words} words in order")
     finally:
-        context.close()
+        page.context.close()
     return {
         "words": words,
         "intervalMs": ms,
@@ -139,26 +106,22 @@ def answer(browser: Browser, system: System, user: User, words: int, ms: int) ->
         "stretch": (probe["end"] - probe["sent"]) / 1000 / ideal,
         "firstWordMs": probe["first"] - probe["sent"],
         "bytes": frames.bytes - before,
-        "textBytes": len(script.text),
+        "textBytes": len(text),
     }
 
 
-def main() -> int:
-    """Reads a job from standard input and prints its result, as benchmarks.load does."""
-    job = json.load(sys.stdin)
-    system = System(
-        **{name: job[name] for name in ("portal_url", "alchat_url", "provider_url")},
-        folder=job["folder"],
-        environment=dict(os.environ),
-    )
-    user = User(**job["user"])
-    with chromium() as browser:
-        result = [
-            answer(browser, system, user, job["words"], job["ms"]) for _ in range(job["runs"])
-        ]
-    json.dump(result, sys.stdout)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def answers(
+    system: System, name: str, plan: Sequence[tuple[int, int, int]]
+) -> list[dict[str, Any]]:
+    """Words, milliseconds and repetitions of each answer; the first one warms up and is dropped."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=ensure_browser(), args=list(FLAGS))
+        try:
+            answer(browser, system, name, 100, 2)
+            return [
+                answer(browser, system, name, words, ms)
+                for words, ms, repetitions in plan
+                for _ in range(repetitions)
+            ]
+        finally:
+            browser.close()

@@ -1,93 +1,58 @@
-"""Starts the portal, AL-Chat and the scripted provider on free ports in a folder of its own.
-
-`running()` gives a `System`; leaving it stops every process.
-"""
+"""The harness of the tests, with what only measuring needs: many users, counters, CPU times."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import secrets
-import socket
 import sqlite3
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
-ROOT = Path(__file__).resolve().parents[1]
-READY_WITHIN = 60.0
+from tests.system import KEY, ROOT, System
+
+__all__ = ["ROOT", "Bench", "BenchmarkFailed", "User", "running"]
 
 
-class SystemFailed(Exception):
-    """A process did not start or a request was refused; the message holds the end of its output."""
+class BenchmarkFailed(Exception):
+    """What was to be measured did not work; the message says what was answered."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class User:
+    """A user with a key for the scripted provider, who lets AL-Chat use it."""
+
     name: str
-    password: str
     access_token: str
 
 
-@dataclass
-class System:
-    """Addresses of the three services, and what a client needs to talk to them."""
+class Bench(System):
+    """Portal, AL-Chat and provider as processes of their own."""
 
-    folder: Path
-    portal_url: str
-    alchat_url: str
-    provider_url: str
-    environment: dict[str, str]
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    def add_users(self, prefix: str, count: int) -> list[User]:
+        """Users `<prefix>0`, `<prefix>1`, …, each with a stored key."""
+        found = []
+        for number in range(count):
+            name = f"{prefix}{number}"
+            self.add_user(name)
+            user = User(name, self.access_token(name))
+            body = {
+                "credentialType": "openai",
+                "label": "Scripted provider",
+                "baseUrl": f"{self.provider_url}/v1",
+                "credentials": {"api_key": f"{KEY}-{number}"},
+            }
+            self._call("/api/credentials", user, body)
+            found.append(user)
+        return found
 
-    def papita(self, *arguments: str, text: str | None = None) -> str:
-        """Runs `python -m papita_core …` and returns what it prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "papita_core", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemFailed(f"papita_core {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
-
-    def add_user(self, name: str) -> User:
-        """A user with a key for the scripted provider, who lets AL-Chat use it."""
-        password = secrets.token_urlsafe(16)
-        self.papita("users", "add", name, "--password-stdin", text=password + "\n")
-        printed = self.papita(
-            *("tokens", "create", "--user", name, "--name", "benchmark"),
-            *("--scope", "credentials:write", "--scope", "projects:launch"),
-        )
-        match = re.search(r"papita_pat_\S+", printed)
-        if match is None:
-            raise SystemFailed("papita_core tokens create printed no token")
-        user = User(name, password, match[0])
-        key = f"sk-demo-{secrets.token_urlsafe(24)}"
-        body = {
-            "credentialType": "openai",
-            "label": "Scripted provider",
-            "baseUrl": self.provider_url,
-            "credentials": {"api_key": key},
-        }
-        self._call("POST", "/api/credentials", user, body)
-        return user
-
-    def user_token(self, user: User) -> str:
-        """A fresh token for AL-Chat; it lasts five minutes."""
-        return str(self._call("POST", "/api/projects/al-chat/launch", user)["token"])
+    def user_tokens(self, users: list[User]) -> list[str]:
+        """A fresh token for AL-Chat for each; they last five minutes."""
+        return [str(self._call("/api/projects/al-chat/launch", user)["token"]) for user in users]
 
     def client_credentials(self) -> tuple[str, str]:
         """AL-Chat's own name and secret towards Papita."""
@@ -97,115 +62,41 @@ class System:
         """Rows of Papita's audit log, read from its database."""
         path = self.folder / "data" / "papita.db"
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            names = [
-                name
-                for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'")
-                if name in ("audit_events", "audit_entries", "audit_log", "audit")
-            ]
-            (count,) = database.execute(f"SELECT count(*) FROM {names[0]}").fetchone()  # noqa: S608
+            (count,) = database.execute("SELECT count(*) FROM audit_log").fetchone()
         return int(count)
-
-    def start(self, name: str, arguments: Sequence[str], health: str, **more: str) -> None:
-        log = (self.folder / f"{name}.log").open("ab")
-        with log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=ROOT,
-                env={**self.environment, **more},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        end = time.monotonic() + READY_WITHIN
-        while True:
-            if self.processes[name].poll() is not None or time.monotonic() > end:
-                raise SystemFailed(f"{name} did not start:\n{self._tail(name)}")
-            with contextlib.suppress(requests.RequestException):
-                if requests.get(health, timeout=2).ok:
-                    return
-            time.sleep(0.05)
-
-    def start_alchat(self, **more: str) -> None:
-        self.start("alchat", ["-m", "alchat_core"], f"{self.alchat_url}/healthz", **more)
-
-    def stop(self, name: str) -> None:
-        process = self.processes.pop(name)
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
     def cpu_seconds(self) -> dict[str, float]:
         """User and system time of each process up to now."""
-        import psutil
-
         found = {}
-        for name, process in self.processes.items():
-            times = psutil.Process(process.pid).cpu_times()
+        for name, server in self.servers.items():
+            times = psutil.Process(server.process.pid).cpu_times()
             found[name] = times.user + times.system
         return found
 
-    def _call(
-        self, method: str, path: str, user: User, body: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        answer = requests.request(
-            method,
-            self.portal_url + path,
+    def addresses(self) -> dict[str, str]:
+        """Base URLs for the load client; by number, so that no look-up of a name is measured."""
+        return {
+            "portal": self.env["PAPITA_API_URL"],
+            "alchat": self.alchat_url,
+            "provider": f"{self.provider_url}/v1",
+        }
+
+    def _call(self, path: str, user: User, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        answer = requests.post(
+            self.url + path,
             headers={"Authorization": f"Bearer {user.access_token}"},
             json=body,
             timeout=30,
         )
         if not answer.ok:
-            raise SystemFailed(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
+            raise BenchmarkFailed(f"POST {path}: {answer.status_code} {answer.text[:300]}")
         return dict(answer.json())
-
-    def _tail(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text("utf-8", "replace")[-2000:]
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @contextlib.contextmanager
-def running(**alchat_settings: str) -> Iterator[System]:
-    """The whole system, ready; raises SystemFailed."""
+def running() -> Iterator[Bench]:
+    """The whole system, ready. Its folder goes with it."""
     with tempfile.TemporaryDirectory(prefix="papita-benchmark-") as name:
-        folder = Path(name)
-        portal, alchat, provider = free_ports(3)
-        (folder / "papita.toml").touch()
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PAPITA_", "ALCHAT_"))}
-        system = System(
-            folder=folder,
-            portal_url=f"http://localhost:{portal}",
-            alchat_url=f"http://127.0.0.1:{alchat}",
-            provider_url=f"http://127.0.0.1:{provider}/v1",
-            environment={
-                **clean,
-                "PAPITA_CONFIG": str(folder / "papita.toml"),
-                "PAPITA_DATA_DIR": str(folder / "data"),
-                "PAPITA_PORT": str(portal),
-                "PAPITA_API_URL": f"http://127.0.0.1:{portal}",
-                "PAPITA_PROVIDER_ALLOWLIST": f"http://127.0.0.1:{provider}",
-                "ALCHAT_PORT": str(alchat),
-                "ALCHAT_URL": f"http://127.0.0.1:{alchat}",
-            },
-        )
-        try:
-            system.start(
-                "provider",
-                ["-m", "demo.provider", "--port", str(provider)],
-                f"http://127.0.0.1:{provider}/_demo/requests",
-            )
-            system.start("portal", ["-m", "portal"], f"{system.portal_url}/healthz")
-            system.start_alchat(**alchat_settings)
+        folder = Path(name) / "system"
+        with Bench(folder, alchat=True) as system:
             yield system
-        finally:
-            for process in tuple(system.processes):
-                system.stop(process)
