@@ -40,6 +40,9 @@ MODEL = "al_chat_model"
 FRAME_SECONDS = 0.05
 WAIT_SECONDS = 0.25
 CHECK_SECONDS = 5.0
+# A page that was just opened is still loading what it needs to draw code or tables. Updates that
+# come faster than it can finish put it off for as long as React lets them: five seconds.
+SETTLE_SECONDS = 0.8
 # A block that has grown long is redrawn less often, so that its bytes stay in bounds.
 BYTES_PER_SECOND = 120_000
 MODELS_SECONDS = 300.0
@@ -252,12 +255,12 @@ def show_conversations(view: View) -> None:
         with st.container(gap=None, key="al_chat_conversations"):
             for conversation in view.conversations:
                 here = conversation.id == view.conversation_id
+                title = plain(conversation.title or "New chat")
                 st.button(
-                    plain(conversation.title or "New chat"),
-                    icon=":material/more_horiz:" if conversation.active_run_id else None,
+                    f"**{title}**" if here else title,
+                    icon=":material/edit_note:" if conversation.active_run_id else None,
                     key=f"al_chat_open_{conversation.id}",
-                    type="secondary" if here else "tertiary",
-                    width="stretch",
+                    type="tertiary",
                     wrap=False,
                     on_click=open_conversation,
                     args=(conversation.id,),
@@ -273,9 +276,8 @@ def show_header(view: View) -> bool:
         if view.conversation is None:
             return False
         choice = st.menu_button(
-            "Conversation",
+            "Options",
             ("Rename", "Delete"),
-            icon=":material/more_vert:",
             type="tertiary",
             key="al_chat_menu",
         )
@@ -334,20 +336,23 @@ def _change(conversation_id: str, what: str) -> None:
 
 def show_composer(view: View) -> None:
     """The input, and below it the model and `Stop`. Their places never change: a draft stays."""
-    with st.bottom:
-        st.chat_input("Message AL-Chat", key=INPUT, on_submit=send)
-        with st.container(
+    # Not within `st.bottom`: only where Streamlit puts it itself does the page keep to its end.
+    st.chat_input("Message AL-Chat", key=INPUT, on_submit=send)
+    with (
+        st.bottom,
+        st.container(
             horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
-        ):
-            _choose_model(view.models)
-            if view.active is not None and view.active.run is not None:
-                st.button(
-                    "Stop",
-                    icon=":material/stop_circle:",
-                    key="al_chat_stop",
-                    on_click=stop,
-                    args=(view.active.run.id,),
-                )
+        ),
+    ):
+        _choose_model(view.models)
+        if view.active is not None and view.active.run is not None:
+            st.button(
+                "Stop",
+                icon=":material/stop_circle:",
+                key="al_chat_stop",
+                on_click=stop,
+                args=(view.active.run.id,),
+            )
 
 
 def _choose_model(models: Sequence[str]) -> None:
@@ -369,25 +374,49 @@ def _choose_model(models: Sequence[str]) -> None:
 
 def show_messages(user: SignedIn, view: View) -> DeltaGenerator | None:
     """The history; gives back the place of the answer in motion, if there is one."""
+    with st.empty().container():
+        if view.problem is not None:
+            _show_problem(user, view.problem)
+        elif not view.messages and tab().unsent is None:
+            _show_welcome(user)
+        elif view.has_earlier:
+            st.button("Show earlier messages", key="al_chat_earlier", on_click=show_earlier)
     place: DeltaGenerator | None = None
-    if view.problem is not None:
-        _show_problem(user, view.problem)
-    elif not view.messages and tab().unsent is None:
-        _show_welcome(user)
-    if view.has_earlier:
-        st.button("Show earlier messages", key="al_chat_earlier", on_click=show_earlier)
-    active = view.active
+    places = _Places()
     for message in view.messages:
-        # A container for each, so that a message keeps its place when it is no longer the last.
-        with st.container():
-            bubble = st.chat_message(message.role, avatar=AVATARS[message.role])
-        if message is active:
+        bubble = places.bubble(message.id, message.role)
+        if message is view.active:
             place = bubble
             continue
         with bubble:
             _show_message(user, message, last=message is view.messages[-1])
-    _show_unsent(user)
+    _show_unsent(user, places)
+    places.clear_the_rest()
     return place
+
+
+class _Places:
+    """One place on the page for each message, remembered from run to run.
+
+    While an answer is being followed the script does not end, and only an ended script takes
+    away what is no longer drawn: a place that had another message is emptied first.
+    """
+
+    def __init__(self) -> None:
+        self._before = tab().places
+        self._now: list[str] = []
+
+    def bubble(self, message_id: str, role: str) -> DeltaGenerator:
+        number = len(self._now)
+        self._now.append(message_id)
+        reused = number < len(self._before) and self._before[number] != message_id
+        box = st.empty().container() if reused else st.container()
+        return box.chat_message(role, avatar=AVATARS[role])
+
+    def clear_the_rest(self) -> None:
+        for _ in self._before[len(self._now) :]:
+            st.empty()
+        tab().places = tuple(self._now)
 
 
 def _show_welcome(user: SignedIn) -> None:
@@ -423,13 +452,13 @@ def _show_message(user: SignedIn, message: Message, *, last: bool) -> None:
         _show_problem(user, Problem("interrupted", sentence, message.parent_id), offer=last)
 
 
-def _show_unsent(user: SignedIn) -> None:
+def _show_unsent(user: SignedIn, places: _Places) -> None:
     unsent = tab().unsent
     if unsent is None:
         return
-    with st.container(), st.chat_message("user", avatar=AVATARS["user"]):
+    with places.bubble(f"{unsent.idempotency_key}-text", "user"):
         st.markdown(typed(unsent.text))
-    with st.container(), st.chat_message("assistant", avatar=AVATARS["assistant"]):
+    with places.bubble(f"{unsent.idempotency_key}-problem", "assistant"):
         _show_problem(user, Problem(unsent.code, unsent.problem), unsent=True)
 
 
@@ -489,6 +518,7 @@ def _show_problem(
 
 
 def _start() -> None:
+    tab().models_until = 0.0
     problem = start_with_progress(wiring.AL_CHAT, "AL-Chat")
     if problem:
         st.error(plain(problem))
@@ -557,8 +587,10 @@ def follow(message: Message, container: DeltaGenerator) -> None:
     if message.run is None:
         return
     state = tab()
+    settle = 0.0
     if state.following is None or state.following.run_id != message.run.id:
         state.following = Following(message.run.id)
+        settle = SETTLE_SECONDS
     following = state.following
     writer = BlockWriter(container)
     if following.text:
@@ -579,7 +611,8 @@ def follow(message: Message, container: DeltaGenerator) -> None:
                 if fresh:
                     following.text += fresh
                     writer.write(fresh)
-                    time.sleep(writer.pause)
+                    _rest(max(writer.pause, settle))
+                    settle /= 2
                 if time.monotonic() - checked > CHECK_SECONDS:
                     checked = time.monotonic()
                     _still_there(quiet=not arrived)
@@ -588,6 +621,13 @@ def follow(message: Message, container: DeltaGenerator) -> None:
         return
     state.following = None
     st.rerun()
+
+
+def _rest(seconds: float) -> None:
+    while seconds > 0:
+        time.sleep(min(seconds, WAIT_SECONDS))
+        seconds -= WAIT_SECONDS
+        tab()
 
 
 def _still_there(*, quiet: bool) -> None:

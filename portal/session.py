@@ -74,6 +74,7 @@ class Tab:
     errors: dict[str, dict[str, str]] = field(default_factory=dict)
     tests: dict[str, str] = field(default_factory=dict)
     messages_shown: int = 0
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
