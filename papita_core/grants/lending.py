@@ -250,8 +250,10 @@ class Lender:
 
     def _unseal(self, chosen: _Chosen) -> Loan | PapitaError:
         row, loan = chosen.row, chosen.loan
-        context = bound_to(row.id, row.owner_id, row.credential_type, row.origin, row.version)
         try:
+            context = bound_to(
+                row.id, row.owner_id, row.credential_type, row.base_url, row.origin, row.version
+            )
             if row.blob is None:
                 raise SecretUnreadable
             secret = self._ring.open(

@@ -125,15 +125,23 @@ def create_private_file(path: Path, text: str) -> None:
 def read_private_file(path: Path) -> str | None:
     """The text of a generated file, or None. Refuses links and files that others may read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        # Not blocking: opening a pipe would wait for a writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError:
         raise SettingsError(f"keys/{path.name}: this must be a plain file, not a link") from None
-    with os.fdopen(descriptor, encoding="utf-8") as file:
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SettingsError(f"keys/{path.name}: this must be a plain file")
+        if stat.S_IMODE(status.st_mode) & 0o077:
             raise SettingsError(f"keys/{path.name}: others may read it; run chmod 600 on it")
-        return file.read()
+        return os.read(descriptor, 65536).decode("utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"keys/{path.name}: the file is damaged; put the right one") from None
+    finally:
+        os.close(descriptor)
 
 
 def _named_file(path: Path) -> bytes:

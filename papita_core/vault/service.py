@@ -426,12 +426,28 @@ class CredentialService:
 
 def secret_context(row: Credential) -> tuple[bytes, ...]:
     """What a secret is bound to: it opens in this row, for this owner, type, origin and version."""
-    return bound_to(row.id, row.owner_id, row.credential_type, row.origin, row.version)
+    return bound_to(
+        row.id, row.owner_id, row.credential_type, row.base_url, row.origin, row.version
+    )
 
 
 def bound_to(
-    credential_id: str, owner_id: str, credential_type: str, origin: str, version: int
+    credential_id: str,
+    owner_id: str,
+    credential_type: str,
+    base_url: str,
+    origin: str,
+    version: int,
 ) -> tuple[bytes, ...]:
+    """Raises `SecretUnreadable` where the base URL leads away from the origin: it is the address
+    to which the key will be sent, so whoever can write the row must not turn it elsewhere.
+    """
+    try:
+        led_to = origin_of(base_url)
+    except ValueError:
+        raise SecretUnreadable from None
+    if led_to != origin:
+        raise SecretUnreadable
     return (
         KIND.encode(),
         credential_id.encode(),
