@@ -21,7 +21,6 @@ import orjson
 from openai import (
     APIConnectionError,
     APIStatusError,
-    APITimeoutError,
     AsyncOpenAI,
     AsyncStream,
     DefaultAioHttpClient,
@@ -192,8 +191,9 @@ class Provider:
             raise RunError("provider-timeout") from None
         except OpenAIError as error:
             raise explain(error) from None
-        except httpx2.TimeoutException:
-            raise RunError("provider-timeout") from None
+        except httpx2.TimeoutException as error:
+            slow = any(isinstance(cause, TimeoutError) for cause in _causes(error))
+            raise RunError("provider-timeout" if slow else "provider-cut-off") from None
         except (httpx2.HTTPError, aiohttp.ClientError, OSError):
             raise RunError("provider-cut-off") from None
         except ProviderReportedError as error:
@@ -248,8 +248,6 @@ class Provider:
                 if len(self._without_usage) < _REMEMBERED_ORIGINS:
                     self._without_usage.add(lease.base_url)
                 del arguments["stream_options"]
-            except APITimeoutError:
-                raise
             except APIConnectionError as error:
                 # A connection kept open from an earlier answer may be closed by now.
                 if tried_again or not _was_dropped(error):
@@ -273,11 +271,12 @@ def explain(error: OpenAIError) -> RunError:
     causes = _causes(error)
     if any(isinstance(cause, AddressRefusedError) for cause in causes):
         return RunError("bad-request", NOT_ALLOWED)
-    if isinstance(error, APITimeoutError):
+    if isinstance(error, APIConnectionError):
+        # The SDK calls a connection that was closed a time-out, too; the cause tells them apart.
         if any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in causes):
             return RunError("provider-unreachable")
-        return RunError("provider-timeout")
-    if isinstance(error, APIConnectionError):
+        if any(isinstance(cause, TimeoutError) for cause in causes):
+            return RunError("provider-timeout")
         if any(isinstance(cause, aiohttp.ClientConnectorCertificateError) for cause in causes):
             return RunError(
                 "provider-unreachable",
@@ -373,7 +372,11 @@ def _rejects_usage(error: APIStatusError) -> bool:
 
 
 def _was_dropped(error: APIConnectionError) -> bool:
-    return any(isinstance(cause, aiohttp.ServerDisconnectedError) for cause in _causes(error))
+    return any(
+        isinstance(cause, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+        and not isinstance(cause, aiohttp.ClientConnectorError)
+        for cause in _causes(error)
+    )
 
 
 def _causes(error: BaseException) -> list[BaseException]:

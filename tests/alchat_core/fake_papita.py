@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import threading
 import time
 import uuid
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -49,7 +51,7 @@ class FakePapita:
         self.api_key = CANARY_KEY
         self.lease_seconds = 300.0
         self.exchanges = 0
-        self.loans = 0
+        self.loans: Counter[str] = Counter()
         self.jwks_reads = 0
         self._tokens: dict[str, str] = {}
         self._server: ThreadingHTTPServer | None = None
@@ -183,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         }:
             self._answer(404, {"code": "credential-not-found"})
             return
-        self.owner.loans += 1
+        self.owner.loans[username] += 1
         ends = datetime.now(UTC) + timedelta(seconds=self.owner.lease_seconds)
         self._answer(
             200,
@@ -219,4 +221,5 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(raw)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.wfile.write(raw)
