@@ -6,6 +6,7 @@ Served by `python -m portal`; `create_app` builds it over services that exist al
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -18,10 +19,24 @@ from starlette.routing import Mount, Route
 from streamlit.runtime.pages_manager import PagesManager
 
 from papita_core.api.app import create_api
+from papita_core.errors import PapitaError
 from portal.cookie_routes import session_routes
 from portal.headers import SecurityHeaders
 from portal.warm_up import warm_up
 from portal.wiring import ROOT, Services
+
+log = logging.getLogger(__name__)
+
+
+def _explain(error: BaseException) -> bool:
+    """Shows what a page did not expect as a sentence; the log has the rest."""
+    if isinstance(error, PapitaError):
+        log.warning("a page ended with %s", error.code)
+        st.error(str(error), icon=":material/error:")
+    else:
+        log.error("a page failed", exc_info=error)
+        st.error(PapitaError.sentence, icon=":material/error:")
+    return True
 
 
 def create_app(services: Services, on_ready: Callable[[], None] | None = None) -> st.App:
@@ -51,6 +66,7 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
 
     return st.App(
         ROOT / "Home.py",
+        on_script_error=_explain,
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),

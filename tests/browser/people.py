@@ -1,0 +1,111 @@
+"""What a person does in the browser, by the names that are on the screen."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.system import KEY, PASSWORD, System
+
+SECONDS = 1000
+
+
+def open_context(browser: Browser, *, width: int = 1280, dark: bool = False) -> BrowserContext:
+    context = browser.new_context(
+        viewport={"width": width, "height": 860},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(20 * SECONDS)
+    return context
+
+
+def set_up(page: Page, system: System, name: str = "ana") -> None:
+    """Creates the first administrator with the link of the terminal."""
+    page.goto(f"{system.url}/?setup={system.setup_code()}")
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Display name").fill("Ana")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_label("Password again").fill(PASSWORD)
+    page.get_by_role("button", name="Create administrator").click()
+    expect_dashboard(page)
+
+
+def sign_in(page: Page, name: str = "ana", password: str = PASSWORD) -> None:
+    """Fills in the form that the page shows."""
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password", exact=True).fill(password)
+    page.get_by_role("button", name="Log in").click()
+
+
+def expect_door(page: Page) -> None:
+    expect(page.get_by_role("button", name="Log in")).to_be_visible(timeout=20 * SECONDS)
+
+
+def expect_dashboard(page: Page) -> None:
+    expect(page.get_by_role("heading", name="AL-Chat")).to_be_visible(timeout=20 * SECONDS)
+
+
+def cookie_is_set(page: Page) -> None:
+    """Waits until the browser has traded its ticket for the session cookie."""
+    for _ in range(100):
+        if session_cookie(page.context) is not None:
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("the browser got no session cookie")
+
+
+def session_cookie(context: BrowserContext) -> dict[str, object] | None:
+    for cookie in context.cookies():
+        if cookie.get("name") == "papita_session" and cookie.get("value"):
+            return dict(cookie)
+    return None
+
+
+def add_key(
+    page: Page, system: System, *, label: str = "My key", key: str = KEY, base_url: str = ""
+) -> None:
+    page.goto(f"{system.url}/credentials")
+    page.get_by_role("button", name="Add credential").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Label").fill(label)
+    dialog.get_by_label("API key", exact=True).fill(key)
+    dialog.get_by_label("Base URL").fill(base_url or f"{system.provider_url}/v1")
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("heading", name=label)).to_be_visible()
+
+
+def open_al_chat(page: Page, system: System, *, consent: bool) -> None:
+    """From the dashboard to the chat page."""
+    page.goto(system.url)
+    page.get_by_role("button", name="Open AL-Chat").click()
+    if consent:
+        page.get_by_role("dialog").get_by_role("button", name="Allow").click()
+    expect(composer(page)).to_be_visible(timeout=40 * SECONDS)
+
+
+def composer(page: Page):  # type: ignore[no-untyped-def]
+    return page.get_by_placeholder("Message AL-Chat")
+
+
+def ask(page: Page, text: str) -> None:
+    composer(page).fill(text)
+    composer(page).press("Enter")
+
+
+def choose_model(page: Page, model: str) -> None:
+    """Picks the model from the list, or types its name where the list does not have it."""
+    field = page.get_by_role("combobox", name="Model")
+    field.click()
+    option = page.get_by_role("option", name=model, exact=True)
+    if option.count():
+        option.click()
+    else:
+        page.keyboard.type(model)
+        page.keyboard.press("Enter")
+    expect(field).to_have_value(model)
+
+
+def answers(page: Page):  # type: ignore[no-untyped-def]
+    """The bubbles of the conversation, questions and answers in turn."""
+    return page.get_by_test_id("stChatMessage")
