@@ -1,4 +1,4 @@
-"""Units of work on the own database: `read(unit)` is one snapshot, `write(unit)` one commit.
+"""Units of work on the own database: `read(unit)` reads, `write(unit)` is one commit.
 
 A unit is a plain function over a SQLAlchemy `Connection`. On PostgreSQL it runs over psycopg's
 asynchronous driver. On SQLite it runs right on the event loop: a commit there is a fraction of a
@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -36,26 +37,30 @@ LOCK_PATIENCE_SECONDS = 15.0
 CHECKPOINT_SECONDS = 2.0
 
 
+class _Busy(Exception):
+    """Another process holds the write lock."""
+
+
 class Database:
     """Built once per process; `close()` before the loop ends."""
 
     def __init__(self, url: str) -> None:
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
         self._closed = threading.Event()
+        self._connections: dict[str, Connection] = {}
         self._local: Engine | None = None
         self._remote: AsyncEngine | None = None
         if self.sqlite:
             self._local = create_engine(
                 url,
                 hide_parameters=True,
-                # Another process that writes must not hold the loop: it waits in `_locked`.
+                # Another process that writes must not hold the loop: `write` waits instead.
                 connect_args={"isolation_level": None, "timeout": 0.02, "check_same_thread": False},
                 pool_size=4,
                 max_overflow=12,
             )
             event.listen(self._local, "connect", _prepare_sqlite)
             event.listen(self._local, "begin", _begin_sqlite)
-            self._writing = self._local.execution_options(alchat_write=True)
             self._keeper = threading.Thread(
                 target=self._checkpoint_forever, name="checkpoints", daemon=True
             )
@@ -66,13 +71,21 @@ class Database:
             )
 
     async def read(self, unit: Unit[T], *, slow: bool = False) -> T:
-        """Runs `unit`; nothing that it may write is kept."""
+        """Runs `unit`, which only reads."""
         if self._remote is not None:
             async with self._remote.connect() as remote:
                 return await remote.run_sync(unit)
         if slow:
-            return await asyncio.to_thread(self._read_now, unit)
-        return self._read_now(unit)
+            return await asyncio.to_thread(self._read_apart, unit)
+        connection = self._kept("reader")
+        try:
+            return unit(connection)
+        except SQLAlchemyError:
+            self._lost("reader")
+            raise
+        finally:
+            if not connection.closed:
+                connection.rollback()
 
     async def write(self, unit: Unit[T]) -> T:
         """Runs `unit` and commits; rolls back if it raises."""
@@ -81,15 +94,16 @@ class Database:
                 return await remote.run_sync(unit)
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         while True:
-            with self._writing.connect() as connection:
-                try:
-                    transaction = connection.begin()
-                except OperationalError:
-                    if time.monotonic() > deadline:
-                        raise
-                else:
-                    with transaction:
-                        return unit(connection)
+            connection = self._kept("writer")
+            try:
+                with connection.begin():
+                    return unit(connection)
+            except _Busy:
+                if time.monotonic() > deadline:
+                    raise
+            except SQLAlchemyError:
+                self._lost("writer")
+                raise
             await asyncio.sleep(0.01)
 
     async def ping(self) -> None:
@@ -100,11 +114,29 @@ class Database:
         self._closed.set()
         if self._local is not None:
             await asyncio.to_thread(self._keeper.join, 5.0)
+            for name in tuple(self._connections):
+                self._lost(name)
             self._local.dispose()
         if self._remote is not None:
             await self._remote.dispose()
 
-    def _read_now(self, unit: Unit[T]) -> T:
+    def _kept(self, name: str) -> Connection:
+        """A connection of the loop's own; units never overlap there, so one each is enough."""
+        assert self._local is not None  # noqa: S101 - the other engine has its own path
+        connection = self._connections.get(name)
+        if connection is None:
+            engine = self._local.execution_options(alchat_write=True)
+            connection = (engine if name == "writer" else self._local).connect()
+            self._connections[name] = connection
+        return connection
+
+    def _lost(self, name: str) -> None:
+        connection = self._connections.pop(name, None)
+        if connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.close()
+
+    def _read_apart(self, unit: Unit[T]) -> T:
         assert self._local is not None  # noqa: S101 - the other engine has its own path
         with self._local.connect() as connection:
             return unit(connection)
@@ -133,5 +165,10 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writing = connection.get_execution_options().get("alchat_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    # What reads takes no transaction: a unit on the loop cannot be interleaved with a write.
+    if connection.get_execution_options().get("alchat_write"):
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise _Busy(str(error)) from None

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 TAIL_EVENTS = 512
 TAIL_BYTES = 128 * 1024
 LINGER_SECONDS = 2.0
+START_PATIENCE_SECONDS = 0.05
 
 
 class EventLog(Protocol):
@@ -136,11 +137,6 @@ class _Channel:
 _INSERT_EVENT = insert(run_events)
 _START_RUN = update(runs).where(runs.c.id == bindparam("run")).values(state="running")
 _START_RUN = _START_RUN.values(model=bindparam("used_model"))
-_NAME_MODEL = (
-    update(messages)
-    .where(messages.c.id == bindparam("message"))
-    .values(model=bindparam("used_model"))
-)
 _END_RUN = (
     update(runs)
     .where(runs.c.id == bindparam("run"))
@@ -155,7 +151,7 @@ _END_RUN = (
 _STORE_ANSWER = (
     update(messages)
     .where(messages.c.id == bindparam("message"))
-    .values(content=bindparam("new_content"))
+    .values(content=bindparam("new_content"), model=bindparam("used_model"))
 )
 _TOUCH = (
     update(conversations)
@@ -204,7 +200,8 @@ class DatabaseLog:
         channel = self._channels[run_id]
         channel.model = model
         channel.starting = True
-        self._mark(channel)
+        # As a rule the first word is close behind, and one commit serves both.
+        asyncio.get_running_loop().call_later(START_PATIENCE_SECONDS, self._mark_started, channel)
 
     def text(self, run_id: str, piece: str) -> None:
         channel = self._channels[run_id]
@@ -263,6 +260,10 @@ class DatabaseLog:
         if channel is None:
             return None
         return channel.tail[-1].number if channel.tail else 0
+
+    def _mark_started(self, channel: _Channel) -> None:
+        if channel.starting:
+            self._mark(channel)
 
     def _mark(self, channel: _Channel) -> None:
         if not channel.dirty:
@@ -337,7 +338,7 @@ class DatabaseLog:
         if not events:
             return
         names = [
-            {"run": c.run_id, "message": c.message_id, "used_model": c.model}
+            {"run": c.run_id, "used_model": c.model}
             for c in channels
             if c.pending and c.pending[0].type == STARTED
         ]
@@ -347,7 +348,6 @@ class DatabaseLog:
             connection.execute(_INSERT_EVENT, events)
             if names:
                 connection.execute(_START_RUN, names)
-                connection.execute(_NAME_MODEL, names)
             if ended:
                 connection.execute(_END_RUN, ended)
                 connection.execute(_STORE_ANSWER, ended)
@@ -369,5 +369,6 @@ def _ended_row(channel: _Channel) -> dict[str, Any]:
         "new_error": data if channel.ending.state == "failed" else None,
         "good_model": channel.model if channel.ending.state == "completed" else None,
         "new_usage": data.get("usage"),
+        "used_model": channel.model,
         "new_content": "".join(channel.answer),
     }
