@@ -30,7 +30,7 @@ from portal.blocks import BlockSplitter, split
 from portal.credential_form import add_credential, replace_credential
 from portal.frame import page_sidebar
 from portal.project_cards import start_with_progress
-from portal.session import Following, SignedIn, Unsent, actor, current, tab
+from portal.session import Following, Place, SignedIn, Unsent, actor, current, tab
 from portal.words import plain, typed
 
 PAGE = "al-chat"
@@ -47,7 +47,9 @@ SETTLE_SECONDS = 0.8
 BYTES_PER_SECOND = 120_000
 MODELS_SECONDS = 300.0
 MESSAGES = 60
-CONVERSATIONS = 30
+CONVERSATIONS = 40
+CONVERSATIONS_AT_ONCE = 7
+CONVERSATIONS_HEIGHT = 250
 ACTIVE = ("queued", "running")
 AVATARS = {"user": ":material/person:", "assistant": str(wiring.MARK)}
 
@@ -114,13 +116,13 @@ def load() -> View:
         known = [item for item in view.conversations if item.id == view.conversation_id]
         if view.conversation_id and view.problem is None:
             view.conversation = known[0] if known else user.conversation(view.conversation_id)
-    except AlChatError as error:
+    except (AlChatError, PapitaError) as error:
         view.problem = problem_of(error)
     if models is not None:
         try:
             state.models = models.result()
             state.models_until = time.monotonic() + MODELS_SECONDS
-        except AlChatError:
+        except (AlChatError, PapitaError):
             # The answer will say what is wrong; a list of models is not worth a message.
             state.models_until = time.monotonic() + CHECK_SECONDS
     view.models = state.models or ()
@@ -252,7 +254,13 @@ def show_conversations(view: View) -> None:
             on_click=open_conversation,
             args=(None,),
         )
-        with st.container(gap=None, key="al_chat_conversations"):
+        many = len(view.conversations) > CONVERSATIONS_AT_ONCE
+        with st.container(
+            gap=None,
+            key="al_chat_conversations",
+            height=CONVERSATIONS_HEIGHT if many else "content",
+            border=False,
+        ):
             for conversation in view.conversations:
                 here = conversation.id == view.conversation_id
                 title = plain(conversation.title or "New chat")
@@ -344,7 +352,7 @@ def show_composer(view: View) -> None:
             horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
         ),
     ):
-        _choose_model(view.models)
+        _choose_model(view)
         if view.active is not None and view.active.run is not None:
             st.button(
                 "Stop",
@@ -355,9 +363,14 @@ def show_composer(view: View) -> None:
             )
 
 
-def _choose_model(models: Sequence[str]) -> None:
+def _choose_model(view: View) -> None:
     state = tab()
-    known = list(models)
+    if view.conversation is not None and state.model_of != view.conversation.id:
+        # A conversation goes on with its own model; a choice that was made holds until then.
+        state.model_of = view.conversation.id
+        state.model = view.conversation.model or state.model
+        st.session_state.pop(MODEL, None)
+    known = list(view.models)
     if state.model and state.model not in known:
         known.insert(0, state.model)
     state.model = st.selectbox(
@@ -374,13 +387,15 @@ def _choose_model(models: Sequence[str]) -> None:
 
 def show_messages(user: SignedIn, view: View) -> DeltaGenerator | None:
     """The history; gives back the place of the answer in motion, if there is one."""
-    with st.empty().container():
-        if view.problem is not None:
+    top = st.empty()
+    if view.problem is not None:
+        with top.container():
             _show_problem(user, view.problem)
-        elif not view.messages and tab().unsent is None:
+    elif not view.messages and tab().unsent is None:
+        with top.container():
             _show_welcome(user)
-        elif view.has_earlier:
-            st.button("Show earlier messages", key="al_chat_earlier", on_click=show_earlier)
+    elif view.has_earlier:
+        top.button("Show earlier messages", key="al_chat_earlier", on_click=show_earlier)
     place: DeltaGenerator | None = None
     places = _Places()
     for message in view.messages:
@@ -399,23 +414,29 @@ class _Places:
     """One place on the page for each message, remembered from run to run.
 
     While an answer is being followed the script does not end, and only an ended script takes
-    away what is no longer drawn: a place that had another message is emptied first.
+    away what is no longer drawn; a container that is drawn again even keeps what was in it. So
+    a place has two slots: another message takes the other one and leaves the first one empty.
     """
 
     def __init__(self) -> None:
         self._before = tab().places
-        self._now: list[str] = []
+        self._now: list[Place] = []
 
     def bubble(self, message_id: str, role: str) -> DeltaGenerator:
         number = len(self._now)
-        self._now.append(message_id)
-        reused = number < len(self._before) and self._before[number] != message_id
-        box = st.empty().container() if reused else st.container()
-        return box.chat_message(role, avatar=AVATARS[role])
+        before = self._before[number] if number < len(self._before) else Place(message_id, 0)
+        slot = before.slot if before.message_id == message_id else 1 - before.slot
+        self._now.append(Place(message_id, slot))
+        slots = (st.container(), st.empty()) if slot == 0 else (st.empty(), st.container())
+        return slots[slot].chat_message(role, avatar=AVATARS[role])
 
     def clear_the_rest(self) -> None:
-        for _ in self._before[len(self._now) :]:
+        left = self._before[len(self._now) :]
+        for _ in left:
             st.empty()
+            st.empty()
+        # Remembered until the script has ended for once, since that is what takes them away.
+        self._now.extend(Place("", place.slot) for place in left)
         tab().places = tuple(self._now)
 
 

@@ -55,6 +55,14 @@ class Following:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is drawn at one place of the chat page, and in which of the place's two slots."""
+
+    message_id: str
+    slot: int
+
+
 @dataclass(slots=True)
 class Tab:
     """The state of one tab."""
@@ -74,7 +82,8 @@ class Tab:
     errors: dict[str, dict[str, str]] = field(default_factory=dict)
     tests: dict[str, str] = field(default_factory=dict)
     messages_shown: int = 0
-    places: tuple[str, ...] = ()
+    places: tuple[Place, ...] = ()
+    model_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
