@@ -11,6 +11,7 @@ from typing import Any
 
 from papita_core.settings import SettingsError
 from portal.settings import PortalSettings
+from portal.terminal import take_from_make
 
 DONE, FAILED, BAD_SETTINGS = 0, 1, 2
 
@@ -28,7 +29,8 @@ def main() -> int:
         return _refuse(_listen_problem(error, settings), FAILED)
     # Either signal unwinds the stack, before the server runs as well as after it has shut down:
     # uvicorn raises again what it caught.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    take_from_make()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _unwind)
     try:
         return _serve(settings, listener)
@@ -61,7 +63,7 @@ def _serve(settings: PortalSettings, listener: socket.socket) -> int:
         )
         uvicorn.Server(config).run(sockets=[listener])
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         services.close()
     return DONE

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -40,9 +39,6 @@ def _explain(error: BaseException) -> bool:
     return True
 
 
-log = logging.getLogger(__name__)
-
-
 def create_app(services: Services, on_ready: Callable[[], None] | None = None) -> st.App:
     """The app. `on_ready` is called once it can answer."""
     # Streamlit takes a folder `pages/` for its old page discovery until the first
@@ -68,15 +64,6 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
             on_ready()
         yield
 
-    def on_script_error(error: Exception) -> bool:
-        log.exception("A page failed", exc_info=error)
-        st.error(
-            "Something went wrong on our side. Load the page again; if it stays, tell your"
-            " administrator.",
-            icon=":material/error:",
-        )
-        return True
-
     return st.App(
         ROOT / "Home.py",
         on_script_error=_explain,
@@ -88,5 +75,4 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
         ],
         middleware=[Middleware(SecurityHeaders, secure=services.settings.secure)],
         lifespan=lifespan,
-        on_script_error=on_script_error,
     )
