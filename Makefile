@@ -51,9 +51,9 @@ clean: ## remove the virtual environment and caches; data and keys stay
 # The test environment holds everything that running needs, so either stamp will do for `run`.
 .venv/.run: requirements.txt | .venv/.uv
 	@test -e .venv/.test && test ! .venv/.test -ot requirements-test.txt || \
-	  $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode $<
+	  $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode -r $<
 	@touch $@
 
 .venv/.test: requirements-test.txt | .venv/.uv
-	$(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode $<
+	$(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode -r $<
 	@touch $@ .venv/.run
