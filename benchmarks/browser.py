@@ -14,7 +14,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from benchmarks.system import BenchmarkFailed
+from benchmarks.system import BenchmarkFailed, wait_until_quiet
 from demo.provider.scripts import script_for
 from tests.browser import people
 from tests.browser_binary import FLAGS, ensure_browser
@@ -62,22 +62,24 @@ class Frames:
         self.frames += 1
 
 
-def open_chat(browser: Browser, system: System, name: str) -> Page:
+def open_chat(browser: Browser, system: System, name: str, *, consent: bool) -> Page:
     """A new chat in a browser of its own, signed in."""
     page = people.open_context(browser).new_page()
     page.goto(system.url)
     people.sign_in(page, name)
     people.expect_dashboard(page)
     people.cookie_is_set(page)
-    people.open_al_chat(page, system, consent=False)
+    people.open_al_chat(page, system, consent=consent)
     return page
 
 
-def answer(browser: Browser, system: System, name: str, words: int, ms: int) -> dict[str, Any]:
+def answer(
+    browser: Browser, system: System, name: str, words: int, ms: int, *, consent: bool = False
+) -> dict[str, Any]:
     """One answer of `stream-<words>-<ms>` on the chat page. Raises BenchmarkFailed."""
     model = f"stream-{words}-{ms}"
     text = script_for(model).text
-    page = open_chat(browser, system, name)
+    page = open_chat(browser, system, name, consent=consent)
     try:
         people.choose_model(page, model)
         page.wait_for_timeout(1000)
@@ -117,11 +119,12 @@ def answers(
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=ensure_browser(), args=list(FLAGS))
         try:
-            answer(browser, system, name, 100, 2)
-            return [
-                answer(browser, system, name, words, ms)
-                for words, ms, repetitions in plan
-                for _ in range(repetitions)
-            ]
+            answer(browser, system, name, 100, 2, consent=True)
+            found = []
+            for words, ms, repetitions in plan:
+                for _ in range(repetitions):
+                    busy = wait_until_quiet()
+                    found.append(answer(browser, system, name, words, ms) | {"busyBefore": busy})
+            return found
         finally:
             browser.close()
