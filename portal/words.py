@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:^-])")
+# A colon begins Streamlit's own directives, such as icons; a dollar sign begins maths.
+_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~$:&]|^(?=[-+])")
+_NUMBER = re.compile(r"^(\d+)(?=[.)])")
 
 
 def ago(then: datetime, now: datetime | None = None) -> str:
@@ -29,7 +31,7 @@ def ago(then: datetime, now: datetime | None = None) -> str:
 
 def plain(text: str) -> str:
     """The text so that Markdown shows it as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _NUMBER.sub(r"\1\\", _SPECIAL.sub(r"\\\g<0>", " ".join(text.split())))
 
 
 def typed(text: str) -> str:
