@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         3.0, gt=0, description="Seconds that open answers and connections get when AL-Chat stops."
     )
     alchat_commit_interval_ms: int = Field(
-        20, ge=1, le=1000, description="Shortest time between two commits of the event log."
+        15, ge=1, le=1000, description="Shortest time between two commits of the event log."
     )
     alchat_log_level: str = Field("info", description="debug, info, warning or error.")
 

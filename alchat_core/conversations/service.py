@@ -34,7 +34,7 @@ from alchat_core.ids import new_id, now_ms
 
 _active_run = (
     select(runs.c.id)
-    .where(runs.c.conversation_id == conversations.c.id, runs.c.state.in_(ACTIVE))
+    .where(runs.c.conversation_id == conversations.c.id, ACTIVE)
     .correlate(conversations)
     .limit(1)
     .scalar_subquery()

@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    literal_column,
     text,
 )
 
@@ -67,7 +68,6 @@ messages = Table(
 Index("ix_messages_conversation_id_id", messages.c.conversation_id, messages.c.id)
 Index("ix_messages_parent_id", messages.c.parent_id)
 
-ACTIVE = ("queued", "running")
 
 runs = Table(
     "runs",
@@ -87,6 +87,9 @@ runs = Table(
     Column("error", JSON(none_as_null=True)),
     Column("usage", JSON(none_as_null=True)),
 )
+# Written out, not bound: only so can the partial indexes below serve the query.
+ACTIVE = runs.c.state.in_([literal_column("'queued'"), literal_column("'running'")])
+Index("ix_runs_conversation_id", runs.c.conversation_id)
 Index("ix_runs_message_id", runs.c.message_id)
 Index("ix_runs_user_message_id", runs.c.user_message_id)
 # One answer at a time in a conversation; the database says so, not only the code.

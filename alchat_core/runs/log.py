@@ -28,6 +28,7 @@ TAIL_EVENTS = 512
 TAIL_BYTES = 128 * 1024
 LINGER_SECONDS = 2.0
 START_PATIENCE_SECONDS = 0.05
+PAUSE_PER_RUN_SECONDS = 0.00015
 
 
 class EventLog(Protocol):
@@ -299,7 +300,8 @@ class DatabaseLog:
                 await asyncio.sleep(min(2.0, 0.05 * 2**failures))
             else:
                 failures = 0
-            earliest = loop.time() + self._interval
+            # The more runs write, the longer the pause: what one saves here, all followers gain.
+            earliest = loop.time() + self._interval + len(batch) * PAUSE_PER_RUN_SECONDS
 
     async def _commit(self, batch: list[_Channel]) -> None:
         for channel in batch:

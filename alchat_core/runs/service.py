@@ -51,6 +51,9 @@ from alchat_core.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_HISTORY = 2000
+CROWD = 16
+NAP_PER_RUN_SECONDS = 0.0002
+MAX_NAP_SECONDS = 0.02
 KEEP_KEYS_MS = 24 * 3600 * 1000
 
 
@@ -88,7 +91,7 @@ _newest = (
 )
 _active = (
     select(runs.c.id)
-    .where(runs.c.conversation_id == conversations.c.id, runs.c.state.in_(ACTIVE))
+    .where(runs.c.conversation_id == conversations.c.id, ACTIVE)
     .limit(1)
     .correlate(conversations)
     .scalar_subquery()
@@ -96,7 +99,7 @@ _active = (
 _running = (
     select(func.count())
     .select_from(runs)
-    .where(runs.c.owner == bindparam("who"), runs.c.state.in_(ACTIVE))
+    .where(runs.c.owner == bindparam("who"), ACTIVE)
     .scalar_subquery()
 )
 _SCENE = select(conversations.c.title, conversations.c.model, _newest, _active, _running).where(
@@ -161,9 +164,7 @@ class RunService:
         """Marks what an earlier process left unfinished as interrupted, with all its text."""
 
         def unit(connection: Connection) -> int:
-            left = connection.execute(
-                select(runs.c.id, runs.c.message_id).where(runs.c.state.in_(ACTIVE))
-            ).all()
+            left = connection.execute(select(runs.c.id, runs.c.message_id).where(ACTIVE)).all()
             for run_id, message_id in left:
                 _mark_interrupted(connection, run_id, message_id)
             connection.execute(
@@ -420,6 +421,9 @@ class RunService:
                         retryable=False,
                     )
                 self.events.text(live.id, piece)
+                if len(self._live) > CROWD:
+                    # What arrives meanwhile is read at once; the log would hold it as long.
+                    await asyncio.sleep(min(MAX_NAP_SECONDS, len(self._live) * NAP_PER_RUN_SECONDS))
         return Ending(COMPLETED, {"usage": answer.usage})
 
     async def _prompt(self, live: _Live) -> list[dict[str, str]]:

@@ -96,6 +96,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
+        batch_op.create_index("ix_runs_conversation_id", ["conversation_id"], unique=False)
         batch_op.create_index("ix_runs_message_id", ["message_id"], unique=False)
         batch_op.create_index(
             "ix_runs_owner_active",
