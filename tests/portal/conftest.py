@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,20 +45,35 @@ def _stranger() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> PortalSettings:
+def settings_for(folder: Path) -> PortalSettings:
     return PortalSettings.load(
         {
             "PAPITA_CONFIG": "",
-            "PAPITA_DATA_DIR": str(tmp_path / "data"),
+            "PAPITA_DATA_DIR": str(folder / "data"),
             "PAPITA_PORT": str(free_port()),
             "ALCHAT_PORT": str(free_port()),
         }
     )
 
 
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Databases and keys with one user in them, made once and copied for each test."""
+    folder = tmp_path_factory.mktemp("house")
+    services = wiring.make_services(settings_for(folder))
+    services.papita.users.create(
+        Actor.operator(), NewUser("ana", PASSWORD, "Ana", role="administrator")
+    )
+    services.close()
+    return folder
+
+
 @pytest.fixture
-def services(settings: PortalSettings) -> Iterator[Services]:
+def settings(tmp_path: Path) -> PortalSettings:
+    return settings_for(tmp_path)
+
+
+def _running(settings: PortalSettings) -> Iterator[Services]:
     built = wiring.make_services(settings)
     wiring.use(built)
     yield built
@@ -66,7 +82,19 @@ def services(settings: PortalSettings) -> Iterator[Services]:
 
 
 @pytest.fixture
+def new_services(settings: PortalSettings) -> Iterator[Services]:
+    """A portal that has no user yet."""
+    yield from _running(settings)
+
+
+@pytest.fixture
+def services(settings: PortalSettings, house: Path, tmp_path: Path) -> Iterator[Services]:
+    shutil.copytree(house, tmp_path, dirs_exist_ok=True)
+    yield from _running(settings)
+
+
+@pytest.fixture
 def ana(services: Services) -> User:
-    return services.papita.users.create(
-        Actor.operator(), NewUser("ana", PASSWORD, "Ana", role="administrator")
-    )
+    user = services.papita.users.by_username("ana")
+    assert user is not None
+    return user

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -92,7 +89,8 @@ def test_a_made_up_cookie_opens_nothing(value: str, ana: User) -> None:
         only_the_form(AppTest.from_file(HOME, default_timeout=TIMEOUT).run())
 
 
-def test_set_up_takes_the_code_once_and_keeps_what_was_typed(services: Services) -> None:
+def test_set_up_takes_the_code_once_and_keeps_what_was_typed(new_services: Services) -> None:
+    services = new_services
     code = services.papita.setup.issue_code()
     app = AppTest.from_file(HOME, default_timeout=TIMEOUT)
     app.query_params["setup"] = code
@@ -112,15 +110,3 @@ def test_set_up_takes_the_code_once_and_keeps_what_was_typed(services: Services)
     assert "setup" not in app.query_params
     assert not services.papita.setup.pending()
     assert PASSWORD not in repr(app.session_state.to_dict())
-
-
-def test_the_old_page_discovery_is_off_where_the_app_is_built() -> None:
-    # In a process of its own, since the switch is one for the whole process.
-    script = (
-        "from streamlit.runtime.pages_manager import PagesManager\n"
-        "import portal.server, inspect\n"
-        "source = inspect.getsource(portal.server.create_app)\n"
-        "assert 'PagesManager.uses_pages_directory = False' in source\n"
-        "assert source.index('uses_pages_directory') < source.index('st.App(')\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=30)
