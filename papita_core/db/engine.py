@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 BUSY_TIMEOUT_MS = 10_000
+LOCK = 0x70617069  # any number that other programs do not use as advisory lock
 
 
 class Database:
@@ -30,12 +31,18 @@ class Database:
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         self.engine = _engine(url, self.is_sqlite)
+        # SQLite's transactions see one snapshot in any case.
+        self._snapshots = (
+            self.engine
+            if self.is_sqlite
+            else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        )
         self._writer = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session over one consistent snapshot. Nothing is committed."""
-        with Session(self.engine, expire_on_commit=False, autoflush=False) as session:
+        with Session(self._snapshots, expire_on_commit=False, autoflush=False) as session:
             yield session
 
     @contextmanager
@@ -49,6 +56,15 @@ class Database:
             ):
                 yield session
                 session.flush()
+
+    def one_at_a_time(self, where: Session | Connection) -> None:
+        """From here to the end of the transaction of `where`, no other passes this line.
+
+        For the start and for what looks at a whole table before it writes. On SQLite any writing
+        transaction keeps the others out already.
+        """
+        if not self.is_sqlite:
+            where.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:

@@ -10,12 +10,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import text
 
 from papita_core.db.engine import Database
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "migrations" / "papita"
-LOCK = 0x70617069  # any number that other programs do not use as advisory lock
 
 
 def migrate(database: Database, revision: str = "head") -> None:
@@ -25,7 +23,6 @@ def migrate(database: Database, revision: str = "head") -> None:
     with database.engine.connect() as connection:
         connection = connection.execution_options(writing=True)
         with connection.begin():
-            if not database.is_sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            database.one_at_a_time(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import threading
 
@@ -27,6 +28,14 @@ def hash_password(password: str) -> str:
             lanes=1,
             memory_cost=MEMORY_KIB,
         ).derive_phc_encoded(password.encode())
+
+
+def dummy_hash() -> str:
+    """A PHC string that no password fits, and that costs as much to check as a real one."""
+    salt, digest = (
+        base64.b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32)
+    )
+    return f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p=1${salt}${digest}"
 
 
 def verify_password(password: str, encoded: str) -> bool:

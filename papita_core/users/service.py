@@ -61,10 +61,11 @@ class UserService:
             return None if row is None else to_user(row)
 
     def by_username(self, username: str) -> User | None:
+        name = normalise_username(username)
+        if not USERNAME.fullmatch(name):
+            return None
         with self._database.read() as session:
-            row = session.scalar(
-                select(UserRow).where(UserRow.username == normalise_username(username))
-            )
+            row = session.scalar(select(UserRow).where(UserRow.username == name))
             return None if row is None else to_user(row)
 
     def list(self, actor: Actor) -> list[User]:
@@ -109,6 +110,7 @@ class UserService:
         actor.require("users:manage")
         now = self._clock()
         with self._database.write() as session:
+            self._database.one_at_a_time(session)  # or two would each leave the other as the last
             row = self._named(session, username)
             if disabled and row.role == "administrator":
                 others = session.scalar(
@@ -178,9 +180,10 @@ def checked_hash(new: NewUser) -> str:
             "The user name takes 1 to 64 letters a to z, digits, dots, dashes and underscores,"
             " with a letter or digit at both ends."
         )
-    if len(new.display_name) > 200:
-        errors["displayName"] = "The name may have at most 200 characters."
-    if new.email and (len(new.email) > 320 or not EMAIL.fullmatch(new.email.strip())):
+    if len(new.display_name) > 200 or not new.display_name.isprintable():
+        errors["displayName"] = "The name is one line of at most 200 characters."
+    email = (new.email or "").strip()
+    if email and not (len(email) <= 320 and email.isprintable() and EMAIL.fullmatch(email)):
         errors["email"] = "This is not an e-mail address."
     if new.role not in ROLES:
         errors["role"] = "The role is administrator, member or guest."

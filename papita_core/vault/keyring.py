@@ -76,6 +76,7 @@ class KeyRing:
             untouched = _untouched(session)
         master = find_master_key(settings, generate=untouched)
         with self._database.write() as session:
+            self._database.one_at_a_time(session)  # two first starts at once make one ring
             if master is not None and _untouched(session):
                 self._create(session, master)
             self._load(session, master)
@@ -216,14 +217,24 @@ class KeyRing:
         active = next((root.kid for root in roots if root.state == "active"), None)
         if active in opened and all(_canary_sings(root, opened) for root in roots):
             self._roots, self._active = opened, active
-            for row in session.scalars(select(PurposeKey).where(PurposeKey.state == "active")):
-                self._purposes[row.purpose] = (row.kid, self._open_purpose(row))
+            try:
+                self._load_purposes(session)
+            except (SecretUnreadable, LookupError):
+                log.exception("a key of the ring is damaged or gone")
+                self._roots, self._active, self._purposes = {}, None, {}
         self._status = RingStatus(
             sealed=self.sealed,
             master_kid=master_kid,
             wanted=tuple(sorted({slot.master_kid for slot in slots})),
             roots=tuple((root.kid, root.state) for root in roots),
         )
+
+    def _load_purposes(self, session: Session) -> None:
+        for row in session.scalars(select(PurposeKey).where(PurposeKey.state == "active")):
+            self._purposes[row.purpose] = (row.kid, self._open_purpose(row))
+        missing = {AUDIT, FINGERPRINT, USER_TOKEN} - self._purposes.keys()
+        if missing:
+            raise LookupError(*sorted(missing))
 
     def _open_purpose(self, row: PurposeKey) -> bytes:
         parts = SealedParts(row.blob, row.dek_wrapped, row.kek_kid)
