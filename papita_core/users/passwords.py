@@ -32,9 +32,7 @@ def hash_password(password: str) -> str:
 
 def dummy_hash() -> str:
     """A PHC string that no password fits, and that costs as much to check as a real one."""
-    salt, digest = (
-        base64.b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32)
-    )
+    salt, digest = (base64.b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32))
     return f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p=1${salt}${digest}"
 
 
