@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shutil
 import subprocess
@@ -99,7 +98,7 @@ def test_up_makes_the_secrets_once_and_starts(tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     made = {p.name: p.read_text() for p in folder.iterdir() if not p.name.startswith(".")}
     assert set(made) == set(COMPOSE["secrets"])
-    assert {len(base64.b64decode(text)) for text in made.values()} == {32}
+    assert {len(bytes.fromhex(text)) for text in made.values()} == {32}
     assert len(set(made.values())) == 2
     assert not any(text.strip() in first.stdout + first.stderr for text in made.values())
 
