@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
 import streamlit as st
 
 from portal.wiring import ASSETS, MARK
@@ -19,4 +22,17 @@ def show_logo() -> None:
 
 def show_wordmark() -> None:
     """The wordmark as a picture on the page."""
-    st.image(wordmark(), width=140)
+    _picture(Path(wordmark()), "Papita", 140)
+
+
+def show_mark() -> None:
+    """The mark as an ornament."""
+    _picture(MARK, "", 64)
+
+
+def _picture(file: Path, alt: str, width: int) -> None:
+    # `st.image` would add a button that shows it on the whole screen.
+    data = base64.b64encode(file.read_bytes()).decode()
+    st.html(
+        f'<img src="data:image/svg+xml;base64,{data}" alt="{alt}" width="{width}">', width=width
+    )

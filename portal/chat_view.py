@@ -27,6 +27,7 @@ from alchat_core.client import NotFound as NotThere
 from papita_core.errors import PapitaError, Unauthenticated
 from portal import wiring
 from portal.blocks import BlockSplitter, split
+from portal.brand import show_mark
 from portal.credential_form import add_credential, replace_credential
 from portal.frame import page_sidebar
 from portal.project_cards import start_with_progress
@@ -443,7 +444,7 @@ class _Places:
 def _show_welcome(user: SignedIn) -> None:
     with st.container(horizontal_alignment="center"):
         st.space("large")
-        st.image(str(wiring.MARK), width=64)
+        show_mark()
         st.subheader(
             f"What would you like to know, {plain(user.name)}?",
             anchor=False,

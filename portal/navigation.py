@@ -82,6 +82,16 @@ PAGES = (
         "profile",
         "Which projects may use your keys; take it back at any time.",
     ),
+    PageEntry(
+        "audit",
+        ADMIN,
+        "pages/admin/audit.py",
+        "audit",
+        "Audit log",
+        ":material/receipt_long:",
+        "audit:read",
+        "Every read of a key and every change, and whether the log is whole.",
+    ),
 )
 
 

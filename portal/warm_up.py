@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 
 MODULES = (
     "streamlit.elements.markdown",
@@ -20,5 +21,10 @@ MODULES = (
 
 def warm_up() -> None:
     """Imports the modules of the pages. What Streamlit loads lazily is named one by one."""
+    # It warns of every fragment and dialog that is declared outside of a page.
+    logger = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     for name in MODULES:
         importlib.import_module(name)
+    logger.setLevel(level)
