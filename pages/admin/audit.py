@@ -29,7 +29,7 @@ if check:
         st.success("The log is whole.", icon=":material/check_circle:")
 
 shown = st.session_state.setdefault("audit_rows", PAGE_SIZE)
-entries = audit.list(user.actor, limit=min(shown, 500))
+entries = audit.entries(user.actor, limit=min(shown, 500))
 st.markdown(
     table(
         ("No", "When (UTC)", "What", "By", "For", "Project", "Outcome"),
