@@ -633,7 +633,8 @@ def follow(message: Message, container: DeltaGenerator) -> None:
                 if fresh:
                     following.text += fresh
                     writer.write(fresh)
-                    _rest(max(writer.pause, settle))
+                    if not events.finished:
+                        _rest(max(writer.pause, settle))
                     settle /= 2
                 if time.monotonic() - checked > CHECK_SECONDS:
                     checked = time.monotonic()
