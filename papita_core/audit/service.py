@@ -22,10 +22,12 @@ from papita_core.actors import Actor
 from papita_core.audit.models import AuditHead, AuditRow
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Database
+from papita_core.errors import SecretUnreadable
 from papita_core.vault.keyring import AUDIT, KeyRing
 
 STREAM = "main"
 START = b"\0" * 32
+MOST_GAPS = 10_000  # so many rows taken out at one place are still told from an edited row
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """The first row of a stream that does not fit, and in which way."""
+    """The first row of a stream that does not fit, and in which way.
+
+    `kind` is edited, removed, inserted, reordered, cut off or head gone.
+    """
 
     stream: str
     seq: int
@@ -130,7 +135,7 @@ class AuditLog:
                 .where(AuditRow.stream.not_in([head.stream for head in heads]))
                 .distinct()
             ).all()
-        return damages + [Damage(stream, 0, "the head row is gone") for stream in orphans]
+        return damages + [Damage(stream, 0, "head gone") for stream in orphans]
 
     def _verify_stream(self, session: Session, head: AuditHead) -> Damage | None:
         keys: dict[str, bytes] = {}
@@ -143,27 +148,67 @@ class AuditLog:
         for row in rows:
             if row.seq != expected:
                 return Damage(head.stream, expected, "removed")
-            if row.key_kid not in keys:
-                keys[row.key_kid] = self._ring.purpose_key_by_id(session, row.key_kid)
-            key = keys[row.key_kid]
-            if not hmac.compare_digest(_mac(key, row.stream, row.seq, previous, row.body), row.mac):
-                return Damage(head.stream, row.seq, "edited, inserted or moved")
-            event = _event(row.body)
-            if (event.action, event.owner_id) != (row.action, row.owner_id):
-                return Damage(head.stream, row.seq, "search columns edited")
+            if not self._fits(session, keys, row, row.seq, previous):
+                kind = self._what_happened(session, keys, row, previous)
+                return Damage(head.stream, row.seq, kind)
+            if _repeated(row.body) != (row.at, row.action, row.owner_id):
+                return Damage(head.stream, row.seq, "edited")
             expected, previous = row.seq + 1, row.mac
         if head.seq != expected - 1 or not hmac.compare_digest(head.mac, previous):
-            return Damage(head.stream, expected, "cut off at the end")
+            return Damage(head.stream, expected, "cut off")
         return None
+
+    def _fits(
+        self, session: Session, keys: dict[str, bytes], row: AuditRow, seq: int, previous: bytes
+    ) -> bool:
+        """Whether `row` is the one that was written at `seq`, after the row with `previous`."""
+        if row.key_kid not in keys:
+            try:
+                keys[row.key_kid] = self._ring.purpose_key_by_id(session, row.key_kid)
+            except SecretUnreadable:
+                return False
+        expected = _mac(keys[row.key_kid], row.stream, seq, previous, row.body)
+        return hmac.compare_digest(expected, row.mac)
+
+    def _what_happened(
+        self, session: Session, keys: dict[str, bytes], row: AuditRow, previous: bytes
+    ) -> str:
+        """What was done to the log at `row`, as far as the macs of the rows around it tell."""
+        after = select(AuditRow).where(AuditRow.stream == row.stream, AuditRow.seq > row.seq)
+        before = row.mac
+        following: AuditRow | None = None
+        for later in session.scalars(
+            after.order_by(AuditRow.seq).execution_options(yield_per=1000)
+        ):
+            following = following or later
+            if self._fits(session, keys, later, row.seq, previous):
+                moved = any(
+                    self._fits(session, keys, row, later.seq, mac) for mac in (before, later.mac)
+                )
+                return "reordered" if moved else "inserted"
+            before = later.mac
+        if following is None:
+            head = session.get_one(AuditHead, row.stream)
+            return "inserted" if row.seq > head.seq else "edited"
+        gaps = range(1, MOST_GAPS)
+        moved_up = any(
+            self._fits(session, keys, following, following.seq + gap, row.mac) for gap in gaps
+        )
+        return "removed" if moved_up else "edited"
 
     def count(self) -> int:
         with self._database.read() as session:
             return session.scalar(select(func.count()).select_from(AuditRow)) or 0
 
     def _head(self, session: Session) -> tuple[int, bytes]:
-        head = session.execute(
+        query = (
             select(AuditHead.seq, AuditHead.mac).where(AuditHead.stream == STREAM).with_for_update()
-        ).one_or_none()
+        )
+        head = session.execute(query).one_or_none()
+        if head is None:
+            # Of several that write the very first row at once, one makes the head.
+            self._database.one_at_a_time(session)
+            head = session.execute(query).one_or_none()
         if head is None:
             session.execute(insert(AuditHead).values(stream=STREAM, seq=0, mac=START))
             return 0, START
@@ -180,6 +225,12 @@ def _event(body: str) -> Event:
     values = json.loads(body)
     values.pop("at", None)
     return Event(**values)
+
+
+def _repeated(body: str) -> tuple[datetime, str, str | None]:
+    """The parts of a body that stand in columns of their own, for search."""
+    values = json.loads(body)
+    return datetime.fromisoformat(values["at"]), values["action"], values.get("owner_id")
 
 
 def _mac(key: bytes, stream: str, seq: int, previous: bytes, body: str) -> bytes:

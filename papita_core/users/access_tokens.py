@@ -58,8 +58,8 @@ class AccessTokenService:
         """
         actor.require("tokens:manage")
         errors: dict[str, str] = {}
-        if not 1 <= len(name.strip()) <= 200:
-            errors["name"] = "Give the token a name of 1 to 200 characters."
+        if not 1 <= len(name.strip()) <= 200 or not name.isprintable():
+            errors["name"] = "Give the token a name: one line of 1 to 200 characters."
         if not scopes or any(scope not in TOKEN_SCOPES for scope in scopes):
             errors["scopes"] = f"The scopes are {', '.join(TOKEN_SCOPES)}; choose at least one."
         if days is not None and not 1 <= days <= 3650:

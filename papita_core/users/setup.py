@@ -40,6 +40,7 @@ class SetupService:
         code = "-".join("".join(secrets.choice(ALPHABET) for _ in range(4)) for _ in range(4))
         now = self._clock()
         with self._database.write() as session:
+            self._database.one_at_a_time(session)
             session.execute(delete(SetupCodeRow))
             session.add(
                 SetupCodeRow(
@@ -56,7 +57,8 @@ class SetupService:
         self._check(code)
         encoded = checked_hash(new)
         with self._database.write() as session:
-            # Once more inside the transaction: of two that race with one code, one wins.
+            # Once more inside the transaction: of two that race, one wins.
+            self._database.one_at_a_time(session)
             used = session.scalar(
                 delete(SetupCodeRow)
                 .where(

@@ -5,13 +5,17 @@ Tests that mark themselves with `both_engines` run on SQLite and on PostgreSQL.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from papita_core.db import Database
+from papita_core.db.migrate import migrate
 from tests.papita_core.house import ROOT, House
 from tests.papita_core.postgres import Postgres, shared_server
 
@@ -23,26 +27,57 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Postgres) -> Iterator[str]:
+    """The name of a database that holds the tables and nothing else."""
+    with postgres.database() as url:
+        _migrate(url)
+        yield url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "papita.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
+    migrate(database)
+    database.close()
+
+
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> str:
     return str(getattr(request, "param", "sqlite"))
 
 
 @pytest.fixture
-def database_url(engine: str, request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """None for SQLite where Papita puts it by itself; else a PostgreSQL database of its own."""
-    if engine == "sqlite":
-        yield None
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    with server.database() as url:
-        yield url
+def empty_house(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[House]:
+    """Nothing is there yet, not even a table."""
+    with ExitStack() as stack:
+        url = None
+        if engine == "postgresql":
+            postgres: Postgres = request.getfixturevalue("postgres")
+            url = stack.enter_context(postgres.database())
+        yield stack.enter_context(House(tmp_path, url))
 
 
 @pytest.fixture
-def house(tmp_path: Path, database_url: str | None) -> Iterator[House]:
-    with House(tmp_path, database_url) as made:
-        yield made
+def house(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[House]:
+    """The tables are there: making them anew for each test would take most of its time."""
+    with ExitStack() as stack:
+        url = None
+        if engine == "postgresql":
+            template: str = request.getfixturevalue("migrated_postgres")
+            postgres: Postgres = request.getfixturevalue("postgres")
+            url = stack.enter_context(postgres.database(template))
+        else:
+            (tmp_path / "data").mkdir()
+            migrated: Path = request.getfixturevalue("migrated_sqlite")
+            shutil.copy(migrated, tmp_path / "data")
+        yield stack.enter_context(House(tmp_path, url))
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def _fork(environment: dict[str, str]) -> int:
         try:
             papita = build(Settings.load(environment))
             os._exit(3 if papita.ring.sealed else 0)
-        except BaseException:
+        finally:  # only reached by an error
             sys.excepthook(*sys.exc_info())
             os._exit(1)
     return pid

@@ -23,7 +23,10 @@ def starter() -> Iterator[Starter]:
 
 
 @both_engines
-def test_processes_that_start_at_once_agree_on_one_key_and_one_ring(house: House, starter: Starter):
+def test_processes_that_start_at_once_agree_on_one_key_and_one_ring(
+    empty_house: House, starter: Starter
+):
+    house = empty_house
     del house.environment["ALCHAT_CLIENT_SECRET"]
     starter.start(house.environment, 4)
     assert starter.wait() == [0, 0, 0, 0]

@@ -89,7 +89,7 @@ def test_a_named_file_that_cannot_be_read_is_an_error_and_replaced_by_nothing(
         path.mkdir()
     elif kind != "missing":
         path.write_bytes(b"\xff\xfe" if kind == "binary" else b"")
-    with pytest.raises(SettingsError, match="^PAPITA_MASTER_KEY_FILE: "):
+    with pytest.raises(SettingsError, match=r"^PAPITA_MASTER_KEY_FILE: "):
         find_master_key(house.settings(PAPITA_MASTER_KEY_FILE=str(path)), generate=True)
     assert not house.settings().keys_dir.exists()
 
@@ -178,5 +178,5 @@ def test_a_file_with_no_client_secret_is_an_error(house: House, content: bytes |
     path = house.folder / "named"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SettingsError, match="^ALCHAT_CLIENT_SECRET_FILE: "):
+    with pytest.raises(SettingsError, match=r"^ALCHAT_CLIENT_SECRET_FILE: "):
         client_secret(house.settings(ALCHAT_CLIENT_SECRET_FILE=str(path)))

@@ -109,7 +109,7 @@ DAMAGE = {
     "a slot": "UPDATE key_slots SET wrapped = root_keys.canary FROM root_keys",
     "the state of the root key": "UPDATE root_keys SET state = 'retired'",
     "a purpose key": "UPDATE purpose_keys SET blob = dek_wrapped WHERE purpose = 'audit'",
-    "the purpose of a key": "UPDATE purpose_keys SET purpose = 'audit' WHERE purpose = 'fingerprint'",
+    "the purpose of a key": "UPDATE purpose_keys SET purpose = 'audit' WHERE state = 'active'",
     "a purpose key that is gone": "DELETE FROM purpose_keys WHERE purpose = 'audit'",
 }
 
