@@ -75,7 +75,6 @@ class Tab:
     model: str | None = None
     models: tuple[str, ...] | None = None
     models_until: float = 0.0
-    stopping: str | None = None
     unsent: Unsent | None = None
     following: Following | None = None
     sidebar: DeltaGenerator | None = None
