@@ -654,7 +654,7 @@ def _rest(seconds: float) -> None:
 
 
 def _still_there(*, quiet: bool) -> None:
-    if current() is None:
+    if current(seen=False) is None:
         st.rerun()
     if quiet and wiring.services().alchat.health().state == "unreachable":
         raise AlChatUnreachable

@@ -69,7 +69,7 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        policy = API_POLICY if _is_api(scope["path"]) else self._page_policy
+        policy = API_POLICY if is_own_route(scope["path"]) else self._page_policy
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -82,5 +82,6 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def _is_api(path: str) -> bool:
+def is_own_route(path: str) -> bool:
+    """Whether a route of ours answers this, rather than a page of Streamlit's."""
     return path.startswith(("/api/", "/auth/")) or path in ("/healthz", "/readyz")

@@ -57,7 +57,7 @@ def show_project(user: SignedIn, project: Project) -> None:
 
 @st.fragment(run_every=2)
 def _show_state(project: Project) -> None:
-    require_user("projects:launch")
+    require_user("projects:launch", seen=False)
     status = wiring.services().launcher.status(project.id)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _badge(status)

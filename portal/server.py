@@ -11,17 +11,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import streamlit as st
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit.runtime.pages_manager import PagesManager
 
 from papita_core.api.app import create_api
 from papita_core.errors import PapitaError
 from portal.cookie_routes import session_routes
-from portal.headers import SecurityHeaders
+from portal.headers import SecurityHeaders, is_own_route
 from portal.warm_up import warm_up
 from portal.wiring import ROOT, Services
 
@@ -39,7 +40,7 @@ def _explain(error: BaseException) -> bool:
     return True
 
 
-def create_app(services: Services, on_ready: Callable[[], None] | None = None) -> st.App:
+def create_app(services: Services, on_ready: Callable[[], None] | None = None) -> ASGIApp:
     """The app. `on_ready` is called once it can answer."""
     # Streamlit takes a folder `pages/` for its old page discovery until the first
     # `st.navigation` of the process: the first request for a page would run that page without
@@ -64,15 +65,19 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
             on_ready()
         yield
 
-    return st.App(
-        ROOT / "Home.py",
-        on_script_error=_explain,
+    pages = st.App(ROOT / "Home.py", on_script_error=_explain, lifespan=lifespan)
+    own = Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             *session_routes(papita, services.settings),
             Mount("/api", app=create_api(papita, runner=services.launcher)),
-        ],
-        middleware=[Middleware(SecurityHeaders, secure=services.settings.secure)],
-        lifespan=lifespan,
+        ]
     )
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        # Our own routes do not go through the middleware that Streamlit puts around its pages.
+        mine = scope["type"] == "http" and is_own_route(scope["path"])
+        await (own if mine else pages)(scope, receive, send)
+
+    return SecurityHeaders(front, secure=services.settings.secure)

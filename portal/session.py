@@ -105,16 +105,20 @@ def tab() -> Tab:
     return state
 
 
-def current() -> SignedIn | None:
-    """Who is signed in, read from the database; None if nobody is, or no longer."""
+def current(*, seen: bool = True) -> SignedIn | None:
+    """Who is signed in, read from the database; None if nobody is, or no longer.
+
+    A look that no user has caused says `seen=False`, so that an idle session does end.
+    """
     session_id = tab().session_id
-    found = wiring.services().papita.sessions.by_id(session_id) if session_id else None
+    sessions = wiring.services().papita.sessions
+    found = sessions.by_id(session_id, seen=seen) if session_id else None
     return None if found is None else SignedIn(found, Actor.for_session(found))
 
 
-def require_user(capability: str) -> SignedIn:
+def require_user(capability: str, *, seen: bool = True) -> SignedIn:
     """The first line of every page and fragment: nobody gets past it who may not."""
-    user = current()
+    user = current(seen=seen)
     if user is None:
         if tab().session_id is not None:
             st.rerun(scope="app")

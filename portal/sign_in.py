@@ -320,5 +320,5 @@ def log_out_button() -> None:
 @st.fragment(run_every=5)
 def watch_session() -> None:
     """Shows an idle tab the door when its session has ended elsewhere."""
-    if current() is None:
+    if current(seen=False) is None:
         st.rerun(scope="app")

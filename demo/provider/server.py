@@ -300,7 +300,8 @@ class _Player:
         self._call = call
         self._begin = begin
         self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
+        # Whether all was sent. Not an exception: nobody may be left who would take it.
+        self._ended: asyncio.Future[bool] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._held = b""
 
@@ -308,16 +309,18 @@ class _Player:
         """Returns when the last token is sent. Raises ConnectionResetError if the client left."""
         self._tick()
         try:
-            await self._ended
+            all_sent = await self._ended
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+        if not all_sent:
+            raise ConnectionResetError
 
     def _tick(self) -> None:
         if self._ended.done():
             return
         if self._transport.is_closing():
-            self._ended.set_exception(ConnectionResetError())
+            self._ended.set_result(False)
             return
         script, sent, count = self._script, self._call.tokens, len(self._script.tokens)
         now = time.monotonic()
@@ -333,7 +336,7 @@ class _Player:
         if data:
             _write(self._transport, data)
         if sent == count:
-            self._ended.set_result(None)
+            self._ended.set_result(True)
         else:
             due = self._begin + sent * script.interval
             self._timer = self._loop.call_later(due - now, self._tick)

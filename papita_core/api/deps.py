@@ -25,7 +25,8 @@ class Parts:
     runner: ProjectRunner
 
 
-def parts(request: Request) -> Parts:
+async def parts(request: Request) -> Parts:
+    # A plain function would be run on a thread of the pool.
     found: Parts = request.app.state.parts
     return found
 
@@ -56,7 +57,8 @@ def same_origin(request: Request, settings: Settings) -> bool:
 
 def actor(request: Request) -> Actor:
     """Raises `Unauthenticated`, and `CrossSiteRefused` for a cookie sent from elsewhere."""
-    papita = parts(request).papita
+    shared: Parts = request.app.state.parts
+    papita = shared.papita
     token = bearer(request)
     if token is not None:
         found = papita.access_tokens.actor(token) if token.startswith(PREFIX) else None

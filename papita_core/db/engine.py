@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
+
+from papita_core.db.base import Base
 
 BUSY_TIMEOUT_MS = 10_000
 LOCK = 0x70617069  # any number that other programs do not use as advisory lock
@@ -65,6 +68,11 @@ class Database:
         """
         if not self.is_sqlite:
             where.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+
+    def insert_new(self, table: type[Base]) -> Any:
+        """An INSERT that does nothing where the row, by any unique key, is there already."""
+        insert = sqlite.insert if self.is_sqlite else postgresql.insert
+        return insert(table).on_conflict_do_nothing()
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import and_, bindparam, select, update
 from sqlalchemy.engine import Row
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database
+from papita_core.db import Database, table_of
 from papita_core.errors import (
     ConsentRequired,
     CredentialExpired,
@@ -175,16 +175,14 @@ class Lender:
         rows = session.execute(
             _LEASES, {"hashes": list({token_hash(request.token) for request in requests})}
         ).all()
-        return {row.token_hash: cast("AnyRow", row) for row in rows}
+        return {row.token_hash: row for row in rows}
 
     def _credentials(self, session: Session, leases: Any) -> dict[tuple[str, str], list[AnyRow]]:
         owners = list({lease.user_id for lease in leases})
         found: dict[tuple[str, str], list[AnyRow]] = {}
         if owners:
             for row in session.execute(_CREDENTIALS, {"owners": owners}):
-                found.setdefault((row.owner_id, row.credential_type), []).append(
-                    cast("AnyRow", row)
-                )
+                found.setdefault((row.owner_id, row.credential_type), []).append(row)
         return found
 
     def _decide(
@@ -241,12 +239,7 @@ class Lender:
     def _touch(self, session: Session, chosen: Sequence[_Chosen | PapitaError]) -> None:
         used = {item.row.id for item in chosen if isinstance(item, _Chosen)}
         if used:
-            session.execute(
-                update(Credential)
-                .where(Credential.id.in_(used))
-                .values(last_used_at=self._clock()),
-                execution_options={"synchronize_session": False},
-            )
+            session.execute(_USED, {"used": list(used), "now": self._clock()})
 
     def _unseal(self, chosen: _Chosen) -> Loan | PapitaError:
         row, loan = chosen.row, chosen.loan
@@ -301,57 +294,70 @@ def _event(request: LoanRequest, lease: AnyRow, outcome: _Chosen | PapitaError) 
     )
 
 
+# Plain tables: a loan is too frequent for what the mapper does around each statement.
+_LEASE, _USER, _GRANT = table_of(LeaseRow), table_of(UserRow), table_of(GrantRow)
+_SESSION, _TOKEN = table_of(SessionRow), table_of(AccessTokenRow)
+_CREDENTIAL, _SECRET = table_of(Credential), table_of(CredentialSecret)
+
 _LEASES = (
     select(
-        LeaseRow.id,
-        LeaseRow.token_hash,
-        LeaseRow.user_id,
-        LeaseRow.project_id,
-        LeaseRow.credential_type,
-        LeaseRow.grant_id,
-        LeaseRow.session_id,
-        LeaseRow.access_token_id,
-        LeaseRow.expires_at,
-        LeaseRow.revoked_at,
-        UserRow.username,
-        UserRow.disabled_at,
-        GrantRow.revoked_at.label("grant_revoked_at"),
-        SessionRow.ended_at.label("session_ended_at"),
-        SessionRow.expires_at.label("session_expires_at"),
-        SessionRow.last_seen_at.label("session_seen_at"),
-        AccessTokenRow.revoked_at.label("token_revoked_at"),
-        AccessTokenRow.expires_at.label("token_expires_at"),
+        _LEASE.c.id,
+        _LEASE.c.token_hash,
+        _LEASE.c.user_id,
+        _LEASE.c.project_id,
+        _LEASE.c.credential_type,
+        _LEASE.c.grant_id,
+        _LEASE.c.session_id,
+        _LEASE.c.access_token_id,
+        _LEASE.c.expires_at,
+        _LEASE.c.revoked_at,
+        _USER.c.username,
+        _USER.c.disabled_at,
+        _GRANT.c.revoked_at.label("grant_revoked_at"),
+        _SESSION.c.ended_at.label("session_ended_at"),
+        _SESSION.c.expires_at.label("session_expires_at"),
+        _SESSION.c.last_seen_at.label("session_seen_at"),
+        _TOKEN.c.revoked_at.label("token_revoked_at"),
+        _TOKEN.c.expires_at.label("token_expires_at"),
     )
-    .join(UserRow, UserRow.id == LeaseRow.user_id)
-    .outerjoin(GrantRow, GrantRow.id == LeaseRow.grant_id)
-    .outerjoin(SessionRow, SessionRow.id == LeaseRow.session_id)
-    .outerjoin(AccessTokenRow, AccessTokenRow.id == LeaseRow.access_token_id)
-    .where(LeaseRow.token_hash.in_(bindparam("hashes", expanding=True)))
+    .select_from(_LEASE)
+    .join(_USER, _USER.c.id == _LEASE.c.user_id)
+    .outerjoin(_GRANT, _GRANT.c.id == _LEASE.c.grant_id)
+    .outerjoin(_SESSION, _SESSION.c.id == _LEASE.c.session_id)
+    .outerjoin(_TOKEN, _TOKEN.c.id == _LEASE.c.access_token_id)
+    .where(_LEASE.c.token_hash.in_(bindparam("hashes", expanding=True)))
     # A revocation updates the lease: on PostgreSQL this makes the two wait for each other.
-    .with_for_update(read=True, of=LeaseRow)
+    .with_for_update(read=True, of=_LEASE)
 )
 
 _CREDENTIALS = (
     select(
-        Credential.id,
-        Credential.owner_id,
-        Credential.credential_type,
-        Credential.project_id,
-        Credential.base_url,
-        Credential.origin,
-        Credential.version,
-        Credential.expires_at,
-        Credential.updated_at,
-        CredentialSecret.blob,
-        CredentialSecret.dek_wrapped,
-        CredentialSecret.kek_kid,
+        _CREDENTIAL.c.id,
+        _CREDENTIAL.c.owner_id,
+        _CREDENTIAL.c.credential_type,
+        _CREDENTIAL.c.project_id,
+        _CREDENTIAL.c.base_url,
+        _CREDENTIAL.c.origin,
+        _CREDENTIAL.c.version,
+        _CREDENTIAL.c.expires_at,
+        _CREDENTIAL.c.updated_at,
+        _SECRET.c.blob,
+        _SECRET.c.dek_wrapped,
+        _SECRET.c.kek_kid,
     )
+    .select_from(_CREDENTIAL)
     .outerjoin(
-        CredentialSecret,
+        _SECRET,
         and_(
-            CredentialSecret.credential_id == Credential.id,
-            CredentialSecret.version == Credential.version,
+            _SECRET.c.credential_id == _CREDENTIAL.c.id,
+            _SECRET.c.version == _CREDENTIAL.c.version,
         ),
     )
-    .where(Credential.owner_id.in_(bindparam("owners", expanding=True)))
+    .where(_CREDENTIAL.c.owner_id.in_(bindparam("owners", expanding=True)))
+)
+
+_USED = (
+    update(_CREDENTIAL)
+    .where(_CREDENTIAL.c.id.in_(bindparam("used", expanding=True)))
+    .values(last_used_at=bindparam("now"))
 )

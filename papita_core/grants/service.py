@@ -94,34 +94,28 @@ class GrantService:
         actor.require("projects:launch")
         project = _project(project_id)
         with self._database.write() as session:
-            granted = set(
-                session.scalars(
-                    select(GrantRow.credential_type).where(
-                        GrantRow.user_id == actor.user_id,
-                        GrantRow.project_id == project_id,
-                        GrantRow.revoked_at.is_(None),
-                    )
-                )
-            )
             for credential_type in project.credential_types:
-                if credential_type in granted:
-                    continue
-                row = GrantRow(
-                    id=new_id(),
-                    user_id=actor.user_id,
-                    project_id=project_id,
-                    credential_type=credential_type,
-                    created_at=self._clock(),
-                    revoked_at=None,
+                grant_id = session.scalar(
+                    self._database.insert_new(GrantRow)
+                    .values(
+                        id=new_id(),
+                        user_id=actor.user_id,
+                        project_id=project_id,
+                        credential_type=credential_type,
+                        created_at=self._clock(),
+                        revoked_at=None,
+                    )
+                    .returning(GrantRow.id)
                 )
-                session.add(row)
+                if grant_id is None:
+                    continue
                 self._audit.append(
                     session,
                     Event(
                         "grant.allowed",
                         actor.user_id,
                         actor.user_id,
-                        row.id,
+                        grant_id,
                         project_id,
                         details={"type": credential_type},
                     ),

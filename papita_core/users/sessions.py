@@ -104,9 +104,9 @@ class SessionService:
         """The live session of a cookie value."""
         return self._find(SessionRow.handle_hash == token_hash(handle)) if handle else None
 
-    def by_id(self, session_id: str) -> SignInSession | None:
-        """The session of this id, if it is live."""
-        return self._find(SessionRow.id == session_id)
+    def by_id(self, session_id: str, *, seen: bool = True) -> SignInSession | None:
+        """The session of this id, if it is live. `seen=False`: nobody did anything, just look."""
+        return self._find(SessionRow.id == session_id, seen=seen)
 
     def of_user(self, user_id: str) -> list[SignInSession]:
         """All live sessions of a user, the one seen last first."""
@@ -166,14 +166,14 @@ class SessionService:
             )
         )
 
-    def _find(self, *which: ColumnElement[bool]) -> SignInSession | None:
+    def _find(self, *which: ColumnElement[bool], seen: bool = True) -> SignInSession | None:
         with self._database.read() as session:
             row = session.execute(self._live(*which)).one_or_none()
         if row is None:
             return None
         found = _to_session(row)
         now = self._clock()
-        if now - found.last_seen_at > SEEN_EVERY:
+        if seen and now - found.last_seen_at > SEEN_EVERY:
             with self._database.write() as session:
                 session.execute(
                     update(SessionRow)

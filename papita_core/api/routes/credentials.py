@@ -47,7 +47,7 @@ router = APIRouter(prefix="/credentials", tags=["credentials"], responses=PROBLE
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=100)]
 
 
-def resolve_limit(request: Request) -> ResolveLimit:
+async def resolve_limit(request: Request) -> ResolveLimit:
     found: ResolveLimit = request.app.state.resolve_limit
     return found
 
