@@ -1,0 +1,65 @@
+"""A stranger who opens any page first thing on a fresh process sees the sign-in form and no more.
+
+Streamlit's own discovery of `pages/` would run a page before the entry script here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from portal.navigation import PAGES
+from tests.browser.people import expect_door, open_context, sign_in
+from tests.system import System
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system with one user, whose portal each test starts anew."""
+    system = System(Path(tmp_path_factory.mktemp("first-request")))
+    system.add_user("ana", admin=True)
+    yield system
+    system.close()
+
+
+@pytest.mark.parametrize("entry", PAGES, ids=lambda entry: entry.path or "dashboard")
+def test_door_first(house: System, browser: Browser, entry) -> None:  # type: ignore[no-untyped-def]
+    house.start_portal()
+    context = open_context(browser)
+    page = context.new_page()
+    try:
+        page.goto(f"{house.url}/{entry.path}")
+        expect_door(page)
+        page.wait_for_timeout(300)
+        links = [link.inner_text() for link in page.get_by_role("link").all()]
+        assert links == ["Skip to main content"]
+        assert [heading.inner_text() for heading in page.get_by_role("heading").all()] == [
+            "Log in to Papita"
+        ]
+        buttons = [
+            button.get_attribute("aria-label") or button.inner_text()
+            for button in page.get_by_role("button").all()
+        ]
+        assert set(buttons) <= {"Log in", "Show password", "Fullscreen"}
+        # After sign-in the page that was asked for opens.
+        sign_in(page)
+        expect(page.get_by_role("button", name="Log out")).to_be_visible()
+        assert page.url.rstrip("/") == f"{house.url}/{entry.path}".rstrip("/")
+    finally:
+        context.close()
+        assert house.stop("portal") == 0
+
+
+def test_an_address_that_is_not_there(house: System, browser: Browser) -> None:
+    house.start_portal()
+    context = open_context(browser)
+    page = context.new_page()
+    try:
+        page.goto(f"{house.url}/no-such-page")
+        expect_door(page)
+    finally:
+        context.close()
+        assert house.stop("portal") == 0
