@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 PREFIXES = ("PAPITA_", "ALCHAT_")
 
@@ -33,6 +35,7 @@ class Settings(BaseModel):
     database_url: str | None = Field(
         None,
         description="SQLAlchemy URL (SQLite or PostgreSQL). Default: SQLite in the data folder.",
+        repr=False,  # it may hold a password
     )
     master_key: SecretStr | None = Field(
         None,
@@ -109,8 +112,16 @@ class Settings(BaseModel):
     @field_validator("database_url")
     @classmethod
     def _database(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(r"(sqlite|postgresql)(\+\w+)?://", value):
+        if value is None:
+            return None
+        try:
+            url = make_url(value)
+        except (ArgumentError, ValueError):  # its own words repeat the URL
+            raise ValueError("this is not a database URL") from None
+        if not re.fullmatch(r"sqlite(\+pysqlite)?|postgresql(\+psycopg)?", url.drivername):
             raise ValueError("use a sqlite:// or postgresql+psycopg:// URL")
+        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+            raise ValueError("name a file: a database in memory is gone with the process")
         return value
 
     @property
@@ -207,23 +218,29 @@ def _file(environment: Mapping[str, str]) -> Mapping[str, Any]:
 def origin_of(url: str) -> str:
     """`scheme://host[:port]` of an http(s) URL, lower case, default port left out.
 
-    Raises ValueError for anything else: no host, another scheme, user names, spaces.
+    Raises ValueError for anything else: no host, another scheme, user names, spaces. Its message
+    holds nothing of the URL, in which somebody may have typed a key.
     """
-    parts = urlsplit(url.strip())
+    url = url.strip()
+    if re.search(r"[\s\\]", url) or not url.isprintable():
+        raise ValueError("the address must not contain spaces or signs that no address has")
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        host = host if host.isascii() else host.encode("idna").decode()
+    except ValueError:  # its own words repeat the host
+        raise ValueError("the address needs a valid host") from None
     scheme = parts.scheme.lower()
     if scheme not in ("http", "https"):
         raise ValueError("the address must begin with https:// or http://")
-    if not parts.hostname or parts.username is not None or parts.password is not None:
+    if not host or parts.username is not None or parts.password is not None:
         raise ValueError("the address needs a host, and no user name in it")
-    if re.search(r"[\s\\]", url.strip()):
-        raise ValueError("the address must not contain spaces")
+    if len(host) > 253:
+        raise ValueError("the address needs a valid host")
     try:
         port = parts.port
     except ValueError:
         raise ValueError("the port must be a number up to 65535") from None
-    host = (
-        parts.hostname.encode("idna").decode() if not parts.hostname.isascii() else parts.hostname
-    )
     if ":" in host:
         host = f"[{host}]"
     default = {"http": 80, "https": 443}[scheme]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -33,7 +36,7 @@ def create_api(papita: Papita, *, runner: ProjectRunner) -> FastAPI:
         openapi_url="/openapi.json",
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(BodyLimit, limit=MAX_BODY)],
+        middleware=[Middleware(NoStore), Middleware(BodyLimit, limit=MAX_BODY)],
         redirect_slashes=False,
         strict_content_type=True,
     )
@@ -43,6 +46,21 @@ def create_api(papita: Papita, *, runner: ProjectRunner) -> FastAPI:
     for routes in (credentials, projects, token):
         app.include_router(routes.router)
     return app
+
+
+class NoStore:
+    """Forbids every cache to keep an answer, unless its route says otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, marked if scope["type"] == "http" else send)
 
 
 class BodyLimit:
@@ -57,7 +75,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         announced = Request(scope).headers.get("content-length", "0")
-        if not announced.isdigit() or int(announced) > self._limit:
+        if not re.fullmatch("[0-9]{1,18}", announced) or int(announced) > self._limit:
             await self._refusal()(scope, receive, send)
             return
         body = bytearray()

@@ -80,11 +80,11 @@ def install(app: FastAPI) -> None:
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         found: dict[str, str] = {}
         for item in error.errors():
-            place = [str(part) for part in item["loc"][1:] if isinstance(part, str)]
-            name = ".".join(place) if item["type"] != "json_invalid" else ""
-            # A field that the schema does not know is the caller's own word: it is not repeated.
-            unknown = item["type"] == "extra_forbidden"
-            found["" if unknown else name] = _sentence(item["type"])
+            # A name that the schema does not know is the caller's own word, and somebody may have
+            # put a key there: it is not repeated, nor are the names inside of `credentials`.
+            place = [part for part in item["loc"][1:2] if isinstance(part, str)]
+            unknown = item["type"] in ("extra_forbidden", "json_invalid") or not place
+            found["" if unknown else place[0]] = _sentence(item["type"])
         return from_error(InvalidInput(found, "The request does not fit the description."))
 
     @app.exception_handler(HTTPException)

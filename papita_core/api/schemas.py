@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -42,6 +43,9 @@ class Secret(BaseModel):
 
     def values(self) -> dict[str, str]:
         return dict(self.__pydantic_extra__)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield from ()
 
 
 class NewCredentialBody(Body):
@@ -96,7 +100,7 @@ class LentCredential(Answer):
     credential_type: str
     project_id: str | None
     base_url: str
-    credentials: Annotated[dict[str, str], Field(examples=[{"api_key": "<the key>"}])]
+    credentials: Annotated[dict[str, str], Field(examples=[{"api_key": "<the key>"}], repr=False)]
 
 
 class Lease(Answer):
@@ -119,7 +123,7 @@ class TestAnswer(Answer):
 
 class LaunchAnswer(Answer):
     project_id: str
-    token: Annotated[str, Field(examples=["<user token>"])]
+    token: Annotated[str, Field(examples=["<user token>"], repr=False)]
     expires_at: datetime
     url: str
 
@@ -127,7 +131,7 @@ class LaunchAnswer(Answer):
 class TokenAnswer(BaseModel):
     """RFC 8693, section 2.2.1; snake_case as the RFC writes it."""
 
-    access_token: Annotated[str, Field(examples=["<project token>"])]
+    access_token: Annotated[str, Field(examples=["<project token>"], repr=False)]
     issued_token_type: str
     token_type: str
     expires_in: int

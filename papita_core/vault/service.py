@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -38,7 +39,9 @@ from papita_core.vault.keyring import FINGERPRINT, KeyRing, SealedParts
 from papita_core.vault.models import Credential, CredentialSecret, IdempotentRequest
 
 KIND = "credential"
+ID = re.compile(r"[0-9a-f-]{36}")
 MAX_LIST = 200
+MAX_YEAR = 9998  # one less than there are, so that a change of zone does not overflow
 T = TypeVar("T")
 
 
@@ -160,7 +163,7 @@ class CredentialService:
             raise InvalidInput({"credentialType": f"There is no such type. There are: {known}."})
         base_url = self._base_url(new.base_url or kind.default_base_url, errors)
         secret = _checked_secret(kind, new.secret, errors)
-        label = _checked_label(new.label or kind.title, errors)
+        label = _checked_label(new.label, kind, errors)
         _check_project(new.project_id, kind, errors)
         _check_expiry(new.expires_at, self._clock(), errors)
         if errors:
@@ -205,12 +208,12 @@ class CredentialService:
         """
         actor.require("credentials:write")
         with self._database.write() as session:
-            row = self._mine(session, actor, credential_id)
+            row = self._mine(session, actor, credential_id, change=True)
             self._check_etag(row, etag)
             kind = CREDENTIAL_TYPES[row.credential_type]
             errors: dict[str, str] = {}
             base_url = self._base_url(new.base_url or kind.default_base_url, errors)
-            label = _checked_label(new.label or kind.title, errors)
+            label = _checked_label(new.label, kind, errors)
             secret = None
             if new.secret is not None:
                 secret = _checked_secret(kind, new.secret, errors)
@@ -241,7 +244,7 @@ class CredentialService:
         """Deletes a credential and the data key of its secret."""
         actor.require("credentials:write")
         with self._database.write() as session:
-            row = self._mine(session, actor, credential_id)
+            row = self._mine(session, actor, credential_id, change=True)
             self._check_etag(row, etag)
             session.execute(
                 delete(CredentialSecret).where(CredentialSecret.credential_id == row.id)
@@ -279,13 +282,20 @@ class CredentialService:
     # --- pieces ---
 
     def _mine(
-        self, session: Session, actor: Actor, credential_id: str, *, cursor: bool = False
+        self,
+        session: Session,
+        actor: Actor,
+        credential_id: str,
+        *,
+        cursor: bool = False,
+        change: bool = False,
     ) -> Credential:
-        row = session.scalar(
-            select(Credential).where(
-                Credential.id == credential_id, Credential.owner_id == actor.user_id
-            )
+        query = select(Credential).where(
+            Credential.id == credential_id, Credential.owner_id == actor.user_id
         )
+        if change:  # whoever comes second sees what the first one made, and the new ETag
+            query = query.with_for_update()
+        row = session.scalar(query) if ID.fullmatch(credential_id) else None
         if row is None:
             if cursor:
                 raise InvalidInput({"cursor": "This cursor is not valid any more. Begin again."})
@@ -331,19 +341,22 @@ class CredentialService:
         if not 1 <= len(key) <= 255:
             raise InvalidInput({"Idempotency-Key": "The key has 1 to 255 characters."})
         fingerprint = self._fingerprint(new)
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        row = session.get(IdempotentRequest, (actor.user_id, digest))
-        if row is None:
-            session.add(
-                IdempotentRequest(
-                    user_id=actor.user_id,
-                    key_digest=digest,
-                    fingerprint=fingerprint,
-                    subject_id=subject_id,
-                    created_at=self._clock(),
-                )
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        # Of several at once, one inserts; the others wait for its commit and read what it wrote.
+        added = session.scalar(
+            self._database.insert_new(IdempotentRequest)
+            .values(
+                user_id=actor.user_id,
+                key_digest=digest,
+                fingerprint=fingerprint,
+                subject_id=subject_id,
+                created_at=self._clock(),
             )
+            .returning(IdempotentRequest.key_digest)
+        )
+        if added is not None:
             return None
+        row = session.get_one(IdempotentRequest, (actor.user_id, digest))
         if not hmac.compare_digest(row.fingerprint, fingerprint):
             raise IdempotencyMismatch
         return row.subject_id
@@ -490,8 +503,8 @@ def _checked_secret(
     return found
 
 
-def _checked_label(label: str, errors: dict[str, str]) -> str:
-    label = label.strip()
+def _checked_label(label: str | None, kind: CredentialType, errors: dict[str, str]) -> str:
+    label = (label or "").strip() or kind.title
     if len(label) > 200 or not label.isprintable():
         errors["label"] = "The label is one line of at most 200 characters."
     return label
@@ -512,3 +525,5 @@ def _check_expiry(expires_at: datetime | None, now: datetime, errors: dict[str, 
         errors["expiresAt"] = "The time needs a zone, for example 2030-01-31T00:00:00Z."
     elif expires_at <= now:
         errors["expiresAt"] = "The time has passed already."
+    elif expires_at.year > MAX_YEAR:
+        errors["expiresAt"] = f"The time may be in the year {MAX_YEAR} at most."

@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Depends, Form, Request, Response
 
 from papita_core.api.deps import CallingParts
 from papita_core.api.routes.credentials import PROBLEMS
@@ -20,6 +20,18 @@ TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a n
 router = APIRouter(tags=["tokens"])
 
 
+async def client(request: Request, shared: CallingParts) -> str:
+    """The project that is calling, by HTTP Basic. Raises `ClientRefused`."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    try:
+        if scheme.lower() == "basic":
+            client_id, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
+            return shared.papita.grants.client_project(client_id, secret)
+    except (binascii.Error, UnicodeDecodeError):
+        pass
+    raise ClientRefused
+
+
 @router.post(
     "/token",
     response_model=TokenAnswer,
@@ -30,6 +42,7 @@ def exchange(
     request: Request,
     response: Response,
     shared: CallingParts,
+    project_id: Annotated[str, Depends(client)],  # before the form: no client, no answer
     grant_type: Annotated[str, Form(max_length=200)],
     subject_token: Annotated[str, Form(max_length=8192)],
     subject_token_type: Annotated[str, Form(max_length=200)],
@@ -39,7 +52,6 @@ def exchange(
     """Client authentication by HTTP Basic. The project token reads one type of credential of one
     user, for one project, for at most five minutes.
     """
-    project_id = shared.papita.grants.client_project(*_client(request))
     if grant_type != GRANT_TYPE:
         raise TokenRequestRefused("unsupported_grant_type", f"The grant_type is {GRANT_TYPE}.")
     if subject_token_type != TOKEN_TYPE:
@@ -65,14 +77,3 @@ def exchange(
 def jwks(shared: CallingParts, response: Response) -> dict[str, Any]:
     response.headers["Cache-Control"] = "public, max-age=300"
     return shared.papita.user_tokens.jwks()
-
-
-def _client(request: Request) -> tuple[str, str]:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    try:
-        if scheme.lower() == "basic":
-            client_id, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
-            return client_id, secret
-    except (binascii.Error, UnicodeDecodeError):
-        pass
-    raise ClientRefused
