@@ -12,9 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from papita_core import __version__
-from papita_core.api import problems
+from papita_core.api import docs, problems
 from papita_core.api.deps import Parts
-from papita_core.api.limits import ResolveLimit
 from papita_core.api.routes import credentials, projects, token
 from papita_core.app import Papita
 from papita_core.projects.service import ProjectRunner
@@ -41,8 +40,8 @@ def create_api(papita: Papita, *, runner: ProjectRunner) -> FastAPI:
         strict_content_type=True,
     )
     app.state.parts = Parts(papita, runner)
-    app.state.resolve_limit = ResolveLimit(papita.settings.resolve_limit)
     problems.install(app)
+    docs.install(app)
     for routes in (credentials, projects, token):
         app.include_router(routes.router)
     return app

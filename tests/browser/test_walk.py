@@ -270,6 +270,14 @@ def test_the_key_is_nowhere(page: Page, system: System) -> None:
     assert PASSWORD.encode() not in b"".join(path.read_bytes() for path in files)
 
 
+def test_the_api_can_be_read_without_internet(page: Page, system: System) -> None:
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(f"{system.url}/api/docs")
+    expect(page.get_by_text("Store a credential")).to_be_visible()
+    assert refused == []
+
+
 def test_the_loan_is_on_the_record(system: System) -> None:
     assert system.cli("audit", "verify").startswith("ok\t")
 

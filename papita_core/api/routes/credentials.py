@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from papita_core.api.deps import CallingActor, CallingParts, Parts, actor, bearer
-from papita_core.api.limits import ResolveLimit
 from papita_core.api.schemas import (
     CredentialAnswer,
     CredentialList,
@@ -47,11 +46,6 @@ router = APIRouter(prefix="/credentials", tags=["credentials"], responses=PROBLE
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=100)]
 
 
-async def resolve_limit(request: Request) -> ResolveLimit:
-    found: ResolveLimit = request.app.state.resolve_limit
-    return found
-
-
 @router.get(
     "",
     response_model=CredentialList | LoanAnswer,
@@ -60,7 +54,6 @@ async def resolve_limit(request: Request) -> ResolveLimit:
 async def list_or_lend(
     request: Request,
     shared: CallingParts,
-    limited: Annotated[ResolveLimit, Depends(resolve_limit)],
     username: Annotated[str | None, Query(max_length=64)] = None,
     credential_type: Annotated[str | None, Query(alias="credentialType", max_length=64)] = None,
     project_id: Annotated[str | None, Query(alias="projectId", max_length=64)] = None,
@@ -74,7 +67,7 @@ async def list_or_lend(
     """
     token = bearer(request)
     if token is not None and token.startswith(LEASE_PREFIX):
-        return await _lend(request, shared, limited, token, username, credential_type, project_id)
+        return await _lend(request, shared, token, username, credential_type, project_id)
     if username is not None or credential_type is not None or project_id is not None:
         # A lookup by name is what projects do; whoever has no project token gets no further.
         raise Unauthenticated("Lending takes a project token. Exchange a user token for one.")
@@ -91,7 +84,6 @@ async def list_or_lend(
 async def _lend(
     request: Request,
     shared: Parts,
-    limited: ResolveLimit,
     token: str,
     username: str | None,
     credential_type: str | None,
@@ -108,7 +100,6 @@ async def _lend(
     }
     if missing or username is None or credential_type is None or project_id is None:
         raise InvalidInput(missing)
-    limited.hit(username, project_id)
     wanted = LoanRequest(
         token, username, credential_type, project_id, request.headers.get("x-request-id", "")[:64]
     )
