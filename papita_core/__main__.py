@@ -11,6 +11,9 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import NoReturn
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from papita_core import __version__
 from papita_core.actors import TOKEN_SCOPES, Actor
@@ -106,8 +109,18 @@ def audit_verify(papita: Papita, args: argparse.Namespace) -> int:
     return 1 if damages else 0
 
 
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, and which help to read."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized"):
+            # Not repeated: somebody may have typed a password there.
+            message = "there are arguments too many"
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="python -m papita_core", description="Papita on the host.")
+    root = Parser(prog="python -m papita_core", description="Papita on the host.")
     root.add_argument("--version", action="version", version=__version__)
     groups = root.add_subparsers(required=True, metavar="COMMAND")
 
@@ -167,12 +180,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PapitaError as error:
         print(error, file=sys.stderr)
         return 2 if error.status == 422 else 1
+    except SQLAlchemyError as error:
+        print(f"the database does not answer: {type(error).__name__}", file=sys.stderr)
+        return 1
     finally:
         papita.close()
 
 
 def _command(
-    group: argparse._SubParsersAction[argparse.ArgumentParser],
+    group: argparse._SubParsersAction[Parser],
     name: str,
     command: Command,
     text: str,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from alembic.util import CommandError
+from sqlalchemy.exc import OperationalError
+
 from papita_core.audit.service import AuditLog
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Database
@@ -13,7 +16,7 @@ from papita_core.grants.service import GrantService
 from papita_core.grants.user_tokens import UserTokens
 from papita_core.projects.service import ProjectService
 from papita_core.secret import Secret
-from papita_core.settings import Settings
+from papita_core.settings import Settings, SettingsError
 from papita_core.users.access_tokens import AccessTokenService
 from papita_core.users.service import UserService
 from papita_core.users.sessions import SessionService
@@ -62,8 +65,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
     Raises `SettingsError` where a setting cannot be used. A vault whose master key is missing
     stays sealed, which is no error here.
     """
-    database = Database(settings.database)
-    migrate(database)
+    database = _opened(settings)
     ring = KeyRing(database, clock)
     ring.unseal(settings)
     audit = AuditLog(database, ring, clock)
@@ -87,3 +89,17 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         lender=Lender(database, ring, audit, settings, clock),
         projects=ProjectService(user_tokens),
     )
+
+
+def _opened(settings: Settings) -> Database:
+    name = "PAPITA_DATABASE_URL" if settings.database_url else "PAPITA_DATA_DIR"
+    try:
+        database = Database(settings.database)
+        migrate(database)
+    except (OSError, OperationalError) as error:
+        reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
+        raise SettingsError(f"{name}: the database cannot be opened: {reason}") from None
+    except CommandError as error:
+        reason = str(error).partition("\n")[0]
+        raise SettingsError(f"{name}: the database is of another version: {reason}") from None
+    return database

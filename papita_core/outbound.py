@@ -7,19 +7,24 @@ not followed, time and size are limited.
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import certifi
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from papita_core.settings import origin_of
 
 MAX_BYTES = 2 * 1024 * 1024
+NO_ANSWER = "The provider does not answer. Check the base URL and that the provider is up."
 
 
 class Unreachable(Exception):
@@ -44,49 +49,65 @@ def get(
     allowlist: Collection[str] = (),
     connect_seconds: float = 5.0,
     read_seconds: float = 10.0,
+    total_seconds: float = 15.0,
 ) -> Answer:
     """GETs `url`. Raises `Unreachable`; every HTTP status is an answer."""
-    parts = urlsplit(url)
     try:
         origin = origin_of(url)
     except ValueError as error:
         raise Unreachable(f"The base URL cannot be used: {error}.") from None
+    parts = urlsplit(origin)
     host = (parts.hostname or "").rstrip(".")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     address = _resolve(host, port, allowed=origin in allowlist)
-    timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds)
-    pool: urllib3.HTTPConnectionPool
+    connection: HTTPConnection
     if parts.scheme == "https":
-        pool = urllib3.HTTPSConnectionPool(
+        connection = HTTPSConnection(
             address,
             port,
-            timeout=timeout,
-            retries=False,
+            timeout=connect_seconds,
             server_hostname=host,
             assert_hostname=host,
             ssl_context=ssl.create_default_context(cafile=_ca_file()),
         )
     else:
-        pool = urllib3.HTTPConnectionPool(address, port, timeout=timeout, retries=False)
+        connection = HTTPConnection(address, port, timeout=connect_seconds)
+    out_of_time = threading.Event()
+    wires: list[socket.socket] = []  # the connection forgets its own once it has an answer
+
+    def break_off() -> None:
+        # A server that sends a byte now and then would never run into the time-outs of a socket.
+        out_of_time.set()
+        for wire in filter(None, (*wires, connection.sock)):
+            with contextlib.suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+
+    watch = threading.Timer(total_seconds, break_off)
+    watch.daemon = True
+    watch.start()
     try:
-        response = pool.urlopen(
+        connection.connect()
+        wires.append(connection.sock)
+        connection.timeout = read_seconds
+        connection.request(
             "GET",
-            parts.path or "/",
+            quote(urlsplit(url.strip()).path or "/", safe="/%:@!$&'()*+,;=~-._"),
             headers={**headers, "Host": parts.netloc, "Accept": "application/json"},
-            redirect=False,
             preload_content=False,
-            assert_same_host=False,
+            decode_content=False,
         )
+        response = connection.getresponse()
         body = response.read(MAX_BYTES)
         response.close()
-    except urllib3.exceptions.SSLError:
+    except (ssl.SSLError, urllib3.exceptions.SSLError):
         raise Unreachable("The certificate of the provider could not be verified.") from None
-    except (urllib3.exceptions.HTTPError, OSError):
-        raise Unreachable(
-            "The provider does not answer. Check the base URL and that the provider is up."
-        ) from None
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
+        raise Unreachable(NO_ANSWER) from None
     finally:
-        pool.close()
+        watch.cancel()
+        connection.close()
+    if out_of_time.is_set():
+        raise Unreachable(NO_ANSWER)
     return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
 
 

@@ -32,6 +32,7 @@ from papita_core.errors import (
     Unauthenticated,
     VaultSealed,
 )
+from papita_core.grants.limits import LoanLimit
 from papita_core.grants.models import GrantRow, LeaseRow
 from papita_core.settings import Settings
 from papita_core.users.models import AccessTokenRow, SessionRow, UserRow
@@ -90,6 +91,7 @@ class Lender:
         self._ring = ring
         self._audit = audit
         self._idle = timedelta(minutes=settings.session_idle_minutes)
+        self._limit = LoanLimit(settings.resolve_limit)
         self._clock = clock
         self._waiting: queue.SimpleQueue[tuple[LoanRequest, Future[Loan]] | None] = (
             queue.SimpleQueue()
@@ -204,6 +206,10 @@ class Lender:
             lease.project_id,
         ):
             return CredentialNotFound()
+        # Counted only now: whoever has no lease can use up nobody's loans.
+        too_many = self._limit.hit(lease.user_id, lease.project_id)
+        if too_many is not None:
+            return too_many
         fitting = [
             row
             for row in credentials.get((lease.user_id, lease.credential_type), [])

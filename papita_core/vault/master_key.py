@@ -99,6 +99,15 @@ def client_secret(settings: Settings) -> str:
 
 def create_private_file(path: Path, text: str) -> None:
     """Writes a file that only its owner may read, whole or not at all; leaves one that is there."""
+    try:
+        _create_private_file(path, text)
+    except OSError as error:
+        raise SettingsError(
+            f"keys/{path.name}: cannot be written: {error.strerror}; give the key by a setting"
+        ) from None
+
+
+def _create_private_file(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.path.lexists(path):
         return
