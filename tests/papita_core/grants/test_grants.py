@@ -1,0 +1,226 @@
+"""Consent and exchange: who may have a project token, and for what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from papita_core.actors import Actor
+from papita_core.errors import (
+    ClientRefused,
+    ConsentRequired,
+    Forbidden,
+    NotFound,
+    TokenRequestRefused,
+    Unauthenticated,
+)
+from papita_core.grants.service import ProjectToken
+from tests.papita_core.house import CLIENT_SECRET, House, at_once, both_engines
+
+OPERATOR = Actor.operator()
+
+
+def user_token(house: House, actor: Actor) -> str:
+    return house.papita.projects.user_token(actor, "al-chat").token
+
+
+def exchange(house: House, token: str) -> ProjectToken:
+    return house.papita.grants.exchange("al-chat", token, "openai")
+
+
+@both_engines
+def test_consent_is_given_listed_and_taken_back(house: House):
+    ana, grants = house.sign_in("ana"), house.papita.grants
+    assert not grants.allowed(ana, "al-chat")
+    grants.allow(ana, "al-chat")
+    grants.allow(ana, "al-chat")
+    assert grants.allowed(ana, "al-chat")
+    assert [(g.project_id, g.credential_type) for g in grants.list(ana)] == [("al-chat", "openai")]
+    assert not grants.allowed(ana, "ai-resume")
+    assert not grants.allowed(house.sign_in("ben"), "al-chat")
+    grants.revoke(ana, "al-chat")
+    grants.revoke(ana, "al-chat")
+    assert not grants.allowed(ana, "al-chat")
+    grants.allow(ana, "al-chat")
+    assert grants.allowed(ana, "al-chat")
+    actions = [entry.event.action for entry in house.papita.audit.entries(ana, limit=3)]
+    assert actions == ["grant.allowed", "grant.revoked", "grant.allowed"]
+
+
+@both_engines
+def test_consent_given_many_times_at_once_is_one(house: House):
+    ana = house.sign_in("ana")
+    outcomes = at_once([lambda: house.papita.grants.allow(ana, "al-chat")] * 8)
+    assert outcomes == [None] * 8
+    assert len(house.papita.grants.list(ana)) == 1
+
+
+def test_there_is_no_consent_for_what_is_no_project(house: House):
+    ana, grants = house.sign_in("ana"), house.papita.grants
+    uses: list[Callable[[], object]] = [
+        lambda: grants.allowed(ana, "nothing"),
+        lambda: grants.allow(ana, "nothing"),
+        lambda: grants.exchange("nothing", user_token(house, ana), "openai"),
+        lambda: house.papita.projects.user_token(ana, "nothing"),
+        lambda: house.papita.projects.user_token(ana, "ai-resume"),  # not installed
+    ]
+    for use in uses:
+        with pytest.raises(NotFound):
+            use()
+
+
+@both_engines
+def test_an_exchange_gives_a_lease_of_five_minutes(house: House):
+    ana = house.sign_in("ana")
+    house.papita.grants.allow(ana, "al-chat")
+    made = exchange(house, user_token(house, ana))
+    assert made.token.startswith("papita_lease_")
+    assert made.expires_in == 300
+    assert made.token not in repr(made)
+    assert made.token not in repr(house.sql("SELECT * FROM leases"))
+    event = house.papita.audit.entries(ana)[0].event
+    assert (event.action, event.actor_id, event.owner_id, event.lease_id) == (
+        *("lease.issued", "al-chat", ana.user_id, made.lease_id),
+    )
+
+
+def test_without_consent_there_is_no_lease(house: House):
+    ana = house.sign_in("ana")
+    token = user_token(house, ana)
+    with pytest.raises(ConsentRequired):
+        exchange(house, token)
+    house.papita.grants.allow(ana, "al-chat")
+    exchange(house, token)
+    house.papita.grants.revoke(ana, "al-chat")
+    with pytest.raises(ConsentRequired):
+        exchange(house, token)
+    assert len(house.sql("SELECT id FROM leases")) == 1
+
+
+def test_a_project_gets_its_own_types_only(house: House):
+    ana = house.sign_in("ana")
+    house.papita.grants.allow(ana, "al-chat")
+    with pytest.raises(TokenRequestRefused) as caught:
+        house.papita.grants.exchange("al-chat", user_token(house, ana), "aws")
+    assert caught.value.oauth_error == "invalid_scope"
+
+
+def test_a_token_for_another_audience_is_refused(house: House):
+    ana = house.sign_in("ana")
+    for project in ("al-chat", "ai-resume"):
+        house.papita.grants.allow(ana, project)
+    for audience, project in (("al-chat", "ai-resume"), ("ai-resume", "al-chat")):
+        token = house.papita.user_tokens.issue(ana, audience).token
+        with pytest.raises(TokenRequestRefused) as caught:
+            house.papita.grants.exchange(project, token, "openai")
+        assert caught.value.oauth_error == "invalid_grant"
+
+
+def end_session(house: House, actor: Actor) -> None:
+    house.papita.sessions.end(actor.session_id or "")
+
+
+def disable(house: House, actor: Actor) -> None:
+    house.papita.users.set_disabled(OPERATOR, actor.username, True)
+
+
+def reset_password(house: House, actor: Actor) -> None:
+    house.papita.users.reset_password(OPERATOR, actor.username, "another long one")
+
+
+def delete_user(house: House, actor: Actor) -> None:
+    house.sql("DELETE FROM users WHERE id = :id", id=actor.user_id)
+
+
+def idle(house: House, actor: Actor) -> None:
+    house.sql("UPDATE sign_in_sessions SET last_seen_at = '2001-01-01 00:00:00.000000'")
+
+
+def days(house: House, actor: Actor) -> None:
+    house.sql("UPDATE sign_in_sessions SET expires_at = '2001-01-01 00:00:00.000000'")
+
+
+def steal_session(house: House, actor: Actor) -> None:
+    house.sql("UPDATE sign_in_sessions SET user_id = :id", id=house.user("eve"))
+
+
+@pytest.mark.parametrize(
+    "way", [end_session, disable, reset_password, delete_user, idle, days, steal_session]
+)
+def test_a_user_token_is_worth_nothing_once_its_sign_in_has_ended(
+    house: House, way: Callable[[House, Actor], None]
+):
+    ana = house.sign_in("ana")
+    house.papita.grants.allow(ana, "al-chat")
+    token = user_token(house, ana)
+    exchange(house, token)
+    way(house, ana)
+    with pytest.raises(TokenRequestRefused) as caught:
+        exchange(house, token)
+    assert caught.value.oauth_error == "invalid_grant"
+
+
+@both_engines
+def test_an_access_token_carries_the_consent_of_its_user(house: House):
+    ana = house.sign_in("ana")
+    house.key(ana)
+    actor = house.papita.access_tokens.actor(house.access_token("ana", "projects:launch"))
+    assert actor is not None
+    token = user_token(house, actor)
+    house.lend(exchange(house, token).token, "ana")
+    assert not house.papita.grants.allowed(ana, "al-chat")
+    house.papita.access_tokens.revoke(ana, actor.token_id or "")
+    with pytest.raises(TokenRequestRefused):
+        exchange(house, token)
+
+
+@both_engines
+def test_revoking_reaches_the_leases_of_access_tokens_too(house: House):
+    ana = house.sign_in("ana")
+    house.key(ana)
+    actor = house.papita.access_tokens.actor(house.access_token("ana"))
+    assert actor is not None
+    lease = exchange(house, user_token(house, actor)).token
+    house.papita.grants.revoke(ana, "al-chat")
+    with pytest.raises(Unauthenticated):
+        house.lend(lease, "ana")
+
+
+def test_an_access_token_without_the_scope_opens_no_project(house: House):
+    house.user("ana")
+    actor = house.papita.access_tokens.actor(house.access_token("ana", "credentials:read"))
+    assert actor is not None
+    for use in (
+        lambda: user_token(house, actor),
+        lambda: house.papita.grants.allow(actor, "al-chat"),
+        lambda: house.papita.grants.revoke(actor, "al-chat"),
+    ):
+        with pytest.raises(Forbidden):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("client_id", "secret"),
+    [
+        ("al-chat", ""),
+        ("al-chat", CLIENT_SECRET + "x"),
+        ("al-chat", CLIENT_SECRET[:-1]),
+        ("al-chat", "ü"),
+        ("AL-CHAT", CLIENT_SECRET),
+        ("ai-resume", CLIENT_SECRET),
+        ("", CLIENT_SECRET),
+        ("", ""),
+    ],
+)
+def test_a_foreign_client_is_refused(house: House, client_id: str, secret: str):
+    with pytest.raises(ClientRefused):
+        house.papita.grants.client_project(client_id, secret)
+
+
+def test_the_client_is_known_by_id_and_secret(house: House):
+    assert house.papita.grants.client_project("al-chat", CLIENT_SECRET) == "al-chat"
+    renamed = house.opened(ALCHAT_CLIENT_ID="chat-2")
+    assert renamed.grants.client_project("chat-2", CLIENT_SECRET) == "al-chat"
+    with pytest.raises(ClientRefused):
+        renamed.grants.client_project("al-chat", CLIENT_SECRET)
