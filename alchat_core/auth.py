@@ -23,7 +23,9 @@ from alchat_core.settings import PROJECT_ID
 ISSUER = "papita"
 SCOPE = "chat"
 JWKS_PATH = "/api/.well-known/jwks.json"
-CLAIMS = ("iss", "aud", "sub", "preferred_username", "sid", "jti", "iat", "exp", "scope")
+CLAIMS = ("iss", "aud", "sub", "preferred_username", "jti", "iat", "exp", "scope")
+# A token rests on a sign-in session or on a personal access token: on one of the two.
+GROUNDS = ("sid", "pat")
 LEEWAY_SECONDS = 5
 REFETCH_SECONDS = 5.0
 MAX_KEY_AGE_SECONDS = 3600.0
@@ -33,11 +35,14 @@ REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who is calling, and the token that AL-Chat may exchange on their behalf."""
+    """Who is calling, and the token that AL-Chat may exchange on their behalf.
+
+    `ground_id` names the sign-in session or personal access token on which that token rests.
+    """
 
     id: str
     username: str
-    session_id: str
+    ground_id: str
     token: Secret
     expires_at: float
 
@@ -91,7 +96,10 @@ class Verifier:
             )
         except jwt.PyJWTError:
             raise Unauthenticated from None
-        texts = [claims[name] for name in ("sub", "preferred_username", "sid", "jti", "scope")]
+        grounds = [claims[name] for name in GROUNDS if name in claims]
+        if len(grounds) != 1:
+            raise Unauthenticated
+        texts = [claims[name] for name in ("sub", "preferred_username", "jti", "scope")] + grounds
         if not all(isinstance(text, str) and 0 < len(text) <= 200 for text in texts):
             raise Unauthenticated
         if SCOPE not in claims["scope"].split():
@@ -99,7 +107,7 @@ class Verifier:
         return User(
             id=claims["sub"],
             username=claims["preferred_username"],
-            session_id=claims["sid"],
+            ground_id=grounds[0],
             token=Secret(token),
             expires_at=float(claims["exp"]),
         )

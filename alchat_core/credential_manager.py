@@ -52,7 +52,7 @@ class CredentialManager:
 
     async def lease(self, user: User) -> Lease:
         """The user's key, from the running lease if there is one. Raises `RunError`."""
-        place = (user.id, user.session_id)
+        place = (user.id, user.ground_id)
         held = self._leases.get(place)
         if held is not None:
             lease, deadline = held
@@ -69,7 +69,7 @@ class CredentialManager:
 
     def drop(self, user: User) -> None:
         """Forgets the lease of this user's session."""
-        self._leases.pop((user.id, user.session_id), None)
+        self._leases.pop((user.id, user.ground_id), None)
 
     async def _borrow(self, place: tuple[str, str], user: User) -> Lease:
         lease: Lease = await self._papita.run(self._fetch, user)

@@ -220,6 +220,7 @@ def forged(papita: FakePapita) -> dict[str, str]:
         "scope as a list": papita.token_for("ann", scope=["chat"]),
         "subject as a number": papita.token_for("ann", sub=1),
         "empty session": papita.token_for("ann", sid=""),
+        "session and access token": papita.token_for("ann", pat="token-1"),
         "typ JWT": papita.sign(claims, typ="JWT"),
         "no typ": jwt.encode(
             claims, papita.key, algorithm="EdDSA", headers={"typ": None, "kid": papita.kid}
@@ -325,3 +326,12 @@ def test_no_secret_is_in_the_database_or_the_log(
 def _forms(secret: str) -> list[bytes]:
     raw = secret.encode()
     return [raw, base64.b64encode(raw).rstrip(b"=")[:-2], raw.hex().encode()]
+
+
+def test_a_token_that_rests_on_an_access_token_opens(service: Service, papita: FakePapita) -> None:
+    """A script's user token names its personal access token in place of a sign-in session."""
+    claims = papita.claims("ann") | {"pat": "token-1"}
+    del claims["sid"]
+    headers = {"Authorization": f"Bearer {papita.sign(claims)}"}
+    answer = requests.get(f"{service.url}/api/conversations", headers=headers, timeout=10)
+    assert answer.status_code == 200

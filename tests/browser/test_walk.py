@@ -150,6 +150,27 @@ def test_step_4_both_services_are_up(system: System) -> None:
         assert requests.get(f"{url}/readyz", timeout=10).status_code == 200
 
 
+def test_step_4_a_script_can_chat(system: System) -> None:
+    """With a personal access token: launch, send, follow."""
+    headers = {"Authorization": f"Bearer {launch(system, 'ana')}"}
+    api = f"{system.alchat_url}/api"
+    made = requests.post(f"{api}/conversations", json={}, headers=headers, timeout=10)
+    conversation = made.json()["id"]
+    sent = requests.post(
+        f"{api}/conversations/{conversation}/messages",
+        json={"content": "Say it back", "model": "echo"},
+        headers=headers,
+        timeout=10,
+    )
+    assert sent.status_code == 202, sent.text
+    run = sent.json()["runId"]
+    events = requests.get(f"{api}/runs/{run}/events", headers=headers, timeout=30).text
+    assert "Say it back" in events
+    assert "event: run.completed" in events
+    gone = requests.delete(f"{api}/conversations/{conversation}", headers=headers, timeout=10)
+    assert gone.status_code == 204
+
+
 def test_step_5_launch_al_chat_from_the_dashboard(page: Page, system: System) -> None:
     page.goto(system.url)
     chat = page.locator(".st-key-dashboard_al-chat")

@@ -17,7 +17,6 @@ import requests
 
 from tests.system import ROOT, System
 
-
 # Makes its standard input the terminal that controls it, then becomes the command.
 IN_A_TERMINAL = """
 import fcntl, os, sys, termios

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from typing import Annotated, Any
+from urllib.parse import unquote_plus
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 
@@ -26,7 +27,13 @@ async def client(request: Request, shared: CallingParts) -> str:
     try:
         if scheme.lower() == "basic":
             client_id, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
-            return shared.papita.grants.client_project(client_id, secret)
+            try:
+                return shared.papita.grants.client_project(client_id, secret)
+            except ClientRefused:
+                # RFC 6749, section 2.3.1, encodes both before joining them; many clients do not.
+                return shared.papita.grants.client_project(
+                    unquote_plus(client_id), unquote_plus(secret)
+                )
     except (binascii.Error, UnicodeDecodeError):
         pass
     raise ClientRefused
