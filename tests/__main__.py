@@ -13,7 +13,7 @@ from tests.browser_binary import ensure_browser
 
 
 def main(arguments: list[str]) -> int:
-    os.environ["PAPITA_TEST_BROWSER"] = ensure_browser()
+    os.environ["TEST_BROWSER"] = ensure_browser()
     workers = str(min(4, max(2, os.cpu_count() or 2)))
     command = [sys.executable, "-m", "pytest", "-n", workers, "--dist", "loadfile", *arguments]
     return subprocess.run(command, check=False).returncode

@@ -22,7 +22,7 @@ FLAGS = (
 
 def find_browser() -> str | None:
     """Path of a Chromium: the one named, one of the system, or Playwright's own."""
-    named = os.environ.get("PAPITA_TEST_BROWSER")
+    named = os.environ.get("TEST_BROWSER")
     if named:
         return named
     for name in NAMES:
@@ -57,5 +57,5 @@ def ensure_browser() -> str:
             return found
     raise SystemExit(
         "The browser tests need Chromium, and it could not be installed here."
-        " Install it and name it in PAPITA_TEST_BROWSER."
+        " Install it and name it in TEST_BROWSER."
     )

@@ -17,7 +17,7 @@ from tests.system import System
 def _clean_environment() -> None:
     """No setting of whoever runs the tests reaches them."""
     for name in list(os.environ):
-        if name.startswith(("PAPITA_", "ALCHAT_")) and name != "PAPITA_TEST_BROWSER":
+        if name.startswith(("PAPITA_", "ALCHAT_")):
             del os.environ[name]
 
 

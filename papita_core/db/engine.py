@@ -8,7 +8,9 @@ which is fair and does not sleep as SQLite's own busy handler does.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +96,22 @@ class Database:
         self.engine.dispose()
 
 
+def _use_wal(cursor: Any) -> None:
+    """Write-ahead logging, which the file remembers once it is switched on.
+
+    The switch needs the file alone and does not wait for that by itself.
+    """
+    end = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+
+
 def _engine(url: str, is_sqlite: bool) -> Engine:
     if not is_sqlite:
         return create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=10)
@@ -110,9 +128,9 @@ def _engine(url: str, is_sqlite: bool) -> Engine:
         # The driver's own transaction handling is switched off; `_begin` does it instead.
         connection.isolation_level = None
         cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        _use_wal(cursor)
         for pragma in (
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
-            "journal_mode=WAL",
             # An audit row has to outlive a power cut, since the key that it records was handed out.
             "synchronous=FULL",
             "foreign_keys=ON",
