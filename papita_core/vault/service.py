@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -165,10 +165,10 @@ class CredentialService:
         secret = _checked_secret(kind, new.secret, errors)
         label = _checked_label(new.label, kind, errors)
         _check_project(new.project_id, kind, errors)
-        _check_expiry(new.expires_at, self._clock(), errors)
+        now = self._clock()
+        expires_at = _checked_expiry(new.expires_at, now, errors)
         if errors:
             raise InvalidInput(errors)
-        now = self._clock()
         row = Credential(
             id=new_id(),
             owner_id=actor.user_id,
@@ -182,7 +182,7 @@ class CredentialService:
             revision=1,
             status="untested",
             checked_at=None,
-            expires_at=new.expires_at,
+            expires_at=expires_at,
             created_at=now,
             updated_at=now,
             last_used_at=None,
@@ -218,8 +218,9 @@ class CredentialService:
             if new.secret is not None:
                 secret = _checked_secret(kind, new.secret, errors)
             _check_project(new.project_id, kind, errors)
-            if new.expires_at != row.expires_at:
-                _check_expiry(new.expires_at, self._clock(), errors)
+            expires_at = row.expires_at
+            if new.expires_at != expires_at:
+                expires_at = _checked_expiry(new.expires_at, self._clock(), errors)
             if errors:
                 raise InvalidInput(errors)
             if base_url != row.base_url and secret is None:
@@ -227,7 +228,7 @@ class CredentialService:
                     {"credentials": "Enter the key again: a new base URL needs it."}
                 )
             row.label, row.project_id, row.base_url = label, new.project_id, base_url
-            row.origin, row.expires_at = origin_of(base_url), new.expires_at
+            row.origin, row.expires_at = origin_of(base_url), expires_at
             row.updated_at = self._clock()
             row.revision += 1
             if secret is not None:
@@ -518,12 +519,18 @@ def _check_project(project_id: str | None, kind: CredentialType, errors: dict[st
         errors["projectId"] = "There is no such project that uses this type of credential."
 
 
-def _check_expiry(expires_at: datetime | None, now: datetime, errors: dict[str, str]) -> None:
+def _checked_expiry(
+    expires_at: datetime | None, now: datetime, errors: dict[str, str]
+) -> datetime | None:
+    """The time in UTC, as it will be read back."""
     if expires_at is None:
-        return
+        return None
     if expires_at.tzinfo is None:
         errors["expiresAt"] = "The time needs a zone, for example 2030-01-31T00:00:00Z."
     elif expires_at <= now:
         errors["expiresAt"] = "The time has passed already."
     elif expires_at.year > MAX_YEAR:
         errors["expiresAt"] = f"The time may be in the year {MAX_YEAR} at most."
+    else:
+        return expires_at.astimezone(UTC)
+    return None
