@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from alembic.util import CommandError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from papita_core.audit.service import AuditLog
 from papita_core.clock import Clock, utc_now
@@ -96,7 +96,7 @@ def _opened(settings: Settings) -> Database:
     try:
         database = Database(settings.database)
         migrate(database)
-    except (OSError, OperationalError) as error:
+    except (OSError, DBAPIError) as error:
         reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
         raise SettingsError(f"{name}: the database cannot be opened: {reason}") from None
     except CommandError as error:

@@ -18,6 +18,7 @@ from papita_core.db import Database
 from papita_core.db.migrate import migrate
 from tests.papita_core.house import ROOT, House
 from tests.papita_core.postgres import Postgres, shared_server
+from tests.papita_core.starter import Starter
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +79,12 @@ def house(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
             migrated: Path = request.getfixturevalue("migrated_sqlite")
             shutil.copy(migrated, tmp_path / "data")
         yield stack.enter_context(House(tmp_path, url))
+
+
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Starter]:
+    with Starter() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -5,21 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from papita_core.actors import Actor
 from papita_core.users.service import NewUser
 from tests.papita_core.house import PASSWORD, House, both_engines
 from tests.papita_core.starter import Starter
-
-
-@pytest.fixture(scope="module")
-def starter() -> Iterator[Starter]:
-    with Starter() as running:
-        yield running
 
 
 @both_engines
@@ -28,7 +19,7 @@ def test_processes_that_start_at_once_agree_on_one_key_and_one_ring(
 ):
     house = empty_house
     del house.environment["ALCHAT_CLIENT_SECRET"]
-    starter.start(house.environment, 4)
+    starter.build(house.environment, 4)
     assert starter.wait() == [0, 0, 0, 0]
     assert not house.papita.ring.sealed
     assert len(house.papita.ring.status.roots) == 1
@@ -45,7 +36,7 @@ def test_a_first_start_that_is_killed_anywhere_is_made_good_by_the_next(
         folder = tmp_path / str(number)
         folder.mkdir()
         with House(folder) as house:
-            (pid,) = starter.start(house.environment)
+            (pid,) = starter.build(house.environment)
             time.sleep(0.02 * number)  # a start takes about a fifth of a second
             os.kill(pid, signal.SIGKILL)
             killed += starter.wait() == [-signal.SIGKILL]
