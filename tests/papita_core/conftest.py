@@ -81,6 +81,18 @@ def house(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
         yield stack.enter_context(House(tmp_path, url))
 
 
+@pytest.fixture(scope="module")
+def shared_house(
+    tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path
+) -> Iterator[House]:
+    """One for all tests of a file, where none of them minds what the others leave behind."""
+    folder = tmp_path_factory.mktemp("house")
+    (folder / "data").mkdir()
+    shutil.copy(migrated_sqlite, folder / "data")
+    with House(folder) as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
 def starter() -> Iterator[Starter]:
     with Starter() as running:

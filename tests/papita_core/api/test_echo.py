@@ -15,11 +15,11 @@ FORM = ("grant_type", "subject_token", "subject_token_type", "scope", "credentia
 GOOD: dict[str, Any] = {"credentialType": "openai", "credentials": {"api_key": KEY}}
 
 
-@pytest.fixture
-def api(house: House) -> TestClient:
-    house.sign_in("ana")
-    client = house.api()
-    client.headers["Authorization"] = f"Bearer {house.access_token('ana')}"
+@pytest.fixture(scope="module")
+def api(shared_house: House) -> TestClient:
+    shared_house.sign_in("ana")
+    client = shared_house.api()
+    client.headers["Authorization"] = f"Bearer {shared_house.access_token('ana')}"
     return client
 
 
@@ -155,9 +155,9 @@ def test_a_token_request_that_does_not_fit_is_not_repeated(api: TestClient, form
 
 
 def test_an_error_of_ours_says_nothing(
-    house: House, api: TestClient, monkeypatch: pytest.MonkeyPatch
+    shared_house: House, api: TestClient, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(house.papita.database, "write", None)
+    monkeypatch.setattr(shared_house.papita.database, "write", None)
     body = {**GOOD, "credentials": {"api_key": CANARY}}
     answer = api.post("/api/credentials", json=body)
     assert answer.json()["code"] == "internal-error"

@@ -9,6 +9,12 @@ from tests.papita_core.house import KEY, House
 NEW = {"credentialType": "openai", "credentials": {"api_key": KEY}}
 
 
+@pytest.fixture(scope="module")
+def ana(shared_house: House) -> House:
+    shared_house.sign_in("ana")
+    return shared_house
+
+
 @pytest.mark.parametrize(
     ("headers", "reading", "writing"),
     [
@@ -31,10 +37,9 @@ NEW = {"credentialType": "openai", "credentials": {"api_key": KEY}}
     ],
 )
 def test_a_cookie_counts_from_the_same_origin_alone(
-    house: House, headers: dict[str, str], reading: int, writing: int
+    ana: House, headers: dict[str, str], reading: int, writing: int
 ):
-    house.sign_in("ana")
-    api, sent = house.api(), {**house.cookie("ana"), **headers}
+    api, sent = ana.api(), {**ana.cookie("ana"), **headers}
     read = api.get("/api/credentials", headers=sent)
     assert read.status_code == reading
     assert api.post("/api/credentials", json=NEW, headers=sent).status_code == writing

@@ -58,9 +58,9 @@ class Forge:
         ]
 
 
-@pytest.fixture
-def forge(house: House) -> Forge:
-    return Forge(house)
+@pytest.fixture(scope="module")
+def forge(shared_house: House) -> Forge:
+    return Forge(shared_house)
 
 
 def verify(forge: Forge, token: str) -> object:
@@ -184,7 +184,8 @@ def test_every_changed_character_breaks_a_token(forge: Forge):
             verify(forge, forge.good[:place] + other + forge.good[place + 1 :])
 
 
-def test_a_token_lives_for_five_minutes(forge: Forge):
+def test_a_token_lives_for_five_minutes(house: House):
+    forge = Forge(house)
     forge.house.clock.forward(minutes=4, seconds=58)
     verify(forge, forge.good)
     forge.house.clock.forward(seconds=3)
@@ -207,7 +208,8 @@ def test_the_published_keys_verify_and_hold_nothing_private(forge: Forge):
     jwt.decode(forge.good, found, algorithms=["EdDSA"], audience="al-chat", issuer="papita")
 
 
-def test_the_next_key_and_a_retired_one_are_good_as_well(forge: Forge):
+def test_the_next_key_and_a_retired_one_are_good_as_well(house: House):
+    forge = Forge(house)
     forge.house.sql("UPDATE purpose_keys SET state = 'retired' WHERE kid = :kid", kid=forge.kid)
     forge.house.sql("UPDATE purpose_keys SET state = 'active' WHERE state = 'next'")
     rotated = forge.house.opened()

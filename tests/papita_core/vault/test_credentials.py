@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from papita_core.actors import Actor
 from papita_core.errors import (
     CredentialNotFound,
     Forbidden,
@@ -156,11 +157,16 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def ana(shared_house: House) -> Actor:
+    return shared_house.sign_in("ana")
+
+
 @pytest.mark.parametrize(("wrong", "field", "words"), WRONG)
 def test_what_cannot_be_stored_is_refused_by_field_in_a_sentence(
-    house: House, wrong: dict[str, Any], field: str, words: str
+    ana: Actor, shared_house: House, wrong: dict[str, Any], field: str, words: str
 ):
-    ana = house.sign_in("ana")
+    house = shared_house
     good = {"credential_type": "openai", "secret": {"api_key": KEY}}
     with pytest.raises(InvalidInput) as caught:
         house.papita.credentials.create(ana, NewCredential(**{**good, **wrong}))
