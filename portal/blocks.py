@@ -6,12 +6,11 @@ the last boundary is still in motion. The pieces, put together, are the text, by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 
@@ -37,22 +36,25 @@ def outline(text: str) -> Outline:
     env: dict[str, object] = {}
     tokens = _PARSER.parse(text, env)
     starts: list[int] = []
-    for token, content in zip_longest(tokens, tokens[1:]):
+    lines = text.split("\n")
+    for token in tokens:
         if token.level or token.nesting < 0 or token.map is None:
             continue
-        starts.append(token.map[0])
-        if _opens_maths(token, content):
+        first, end = token.map
+        starts.append(first)
+        if token.type in READ_AS_TEXT and _opens_maths(lines[first:end]):
             break
     return Outline(tuple(starts), bool(env.get("references")) or "\n[^" in "\n" + text)
 
 
-def _opens_maths(token: Token, content: Token | None) -> bool:
-    # Display maths may hold blank lines. Until its closing dollars are there, the parser takes
-    # it for paragraphs; whatever follows may belong to it.
-    return (
-        token.type == "paragraph_open"
-        and content is not None
-        and content.content.count("$$") % 2 == 1
+# Display maths may hold blank lines, rules and bars. Until its closing dollars are there, the
+# parser takes it for one of these; whatever follows may belong to it.
+READ_AS_TEXT = frozenset({"paragraph_open", "heading_open", "table_open"})
+
+
+def _opens_maths(lines: Sequence[str]) -> bool:
+    return any(line.lstrip(" \t>").startswith("$$") for line in lines) or (
+        "\n".join(lines).count("$$") % 2 == 1
     )
 
 

@@ -6,11 +6,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser_binary import FLAGS, find_browser
 from tests.system import System
+
+# The same examples in every run, so that a failure is the fault of the change that brought it.
+# `pytest --hypothesis-profile=default` looks for new ones.
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)

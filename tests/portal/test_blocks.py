@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from portal.blocks import BlockSplitter, Outline, outline, split
@@ -70,6 +70,9 @@ def test_the_pieces_are_the_text_however_it_arrives(parts: list[str], data: st.D
 
 
 @given(st.lists(pieces, max_size=40))
+@example(["$$ ", "\n", "---\n", "# T\n", "$$\n"])
+@example(["$$ ", "\n", "$$ ", "# T\n", "# T\n", "$$ "])
+@example(["$$ | a\n", "|---|---|\n", "\n", "# T\n", "$$\n"])
 def test_a_block_that_was_cut_off_would_be_cut_there_in_the_whole_text(parts: list[str]) -> None:
     text = "".join(parts)
     splitter = BlockSplitter()
