@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, new_id
+from papita_core.db import Database, new_id, table_of
 from papita_core.errors import TicketRefused
 from papita_core.grants.models import LeaseRow
 from papita_core.settings import Settings
@@ -74,7 +74,7 @@ class SessionService:
             )
             session.add(row)
             session.flush()
-            found = session.execute(self._live(SessionRow.id == row.id)).one()
+            found = session.execute(_BY_ID, {"which": row.id, **self._times()}).one()
         return NewSession(_to_session(found), ticket)
 
     def redeem(self, ticket: str) -> tuple[str, SignInSession]:
@@ -94,7 +94,7 @@ class SessionService:
             )
             found = (
                 session_id
-                and session.execute(self._live(SessionRow.id == session_id)).one_or_none()
+                and session.execute(_BY_ID, {"which": session_id, **self._times()}).one_or_none()
             )
             if not found:
                 raise TicketRefused
@@ -102,17 +102,16 @@ class SessionService:
 
     def by_handle(self, handle: str) -> SignInSession | None:
         """The live session of a cookie value."""
-        return self._find(SessionRow.handle_hash == token_hash(handle)) if handle else None
+        return self._find(_BY_HANDLE, token_hash(handle), seen=True) if handle else None
 
     def by_id(self, session_id: str, *, seen: bool = True) -> SignInSession | None:
         """The session of this id, if it is live. `seen=False`: nobody did anything, just look."""
-        return self._find(SessionRow.id == session_id, seen=seen)
+        return self._find(_BY_ID, session_id, seen=seen)
 
     def of_user(self, user_id: str) -> list[SignInSession]:
         """All live sessions of a user, the one seen last first."""
-        query = self._live(SessionRow.user_id == user_id)
         with self._database.read() as session:
-            rows = session.execute(query.order_by(SessionRow.last_seen_at.desc())).all()
+            rows = session.execute(_OF_USER, {"which": user_id, **self._times()}).all()
         return [_to_session(row) for row in rows]
 
     def end(self, session_id: str) -> None:
@@ -141,34 +140,13 @@ class SessionService:
         )
         return len(ended)
 
-    def _live(self, *which: ColumnElement[bool]) -> Any:
+    def _times(self) -> dict[str, datetime]:
         now = self._clock()
-        return (
-            select(
-                SessionRow.id,
-                SessionRow.user_id,
-                UserRow.username,
-                UserRow.display_name,
-                UserRow.role,
-                SessionRow.address,
-                SessionRow.user_agent,
-                SessionRow.created_at,
-                SessionRow.last_seen_at,
-                SessionRow.expires_at,
-            )
-            .join(UserRow, UserRow.id == SessionRow.user_id)
-            .where(
-                SessionRow.ended_at.is_(None),
-                SessionRow.expires_at > now,
-                SessionRow.last_seen_at > now - self._idle,
-                UserRow.disabled_at.is_(None),
-                *which,
-            )
-        )
+        return {"now": now, "idle_since": now - self._idle}
 
-    def _find(self, *which: ColumnElement[bool], seen: bool = True) -> SignInSession | None:
+    def _find(self, query: Select[Any], which: str, *, seen: bool) -> SignInSession | None:
         with self._database.read() as session:
-            row = session.execute(self._live(*which)).one_or_none()
+            row = session.execute(query, {"which": which, **self._times()}).one_or_none()
         if row is None:
             return None
         found = _to_session(row)
@@ -185,3 +163,34 @@ class SessionService:
 
 def _to_session(row: Sequence[Any]) -> SignInSession:
     return SignInSession(*row)
+
+
+# Plain tables, built once: every run of every page asks these.
+_SESSION, _USER = table_of(SessionRow), table_of(UserRow)
+_LIVE: Select[Any] = (
+    select(
+        _SESSION.c.id,
+        _SESSION.c.user_id,
+        _USER.c.username,
+        _USER.c.display_name,
+        _USER.c.role,
+        _SESSION.c.address,
+        _SESSION.c.user_agent,
+        _SESSION.c.created_at,
+        _SESSION.c.last_seen_at,
+        _SESSION.c.expires_at,
+    )
+    .select_from(_SESSION)
+    .join(_USER, _USER.c.id == _SESSION.c.user_id)
+    .where(
+        _SESSION.c.ended_at.is_(None),
+        _SESSION.c.expires_at > bindparam("now"),
+        _SESSION.c.last_seen_at > bindparam("idle_since"),
+        _USER.c.disabled_at.is_(None),
+    )
+)
+_BY_ID = _LIVE.where(_SESSION.c.id == bindparam("which"))
+_BY_HANDLE = _LIVE.where(_SESSION.c.handle_hash == bindparam("which"))
+_OF_USER = _LIVE.where(_SESSION.c.user_id == bindparam("which")).order_by(
+    _SESSION.c.last_seen_at.desc()
+)
