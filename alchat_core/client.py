@@ -426,6 +426,14 @@ class Follower:
             self._owner.make_room(self)
         return events
 
+    def rest(self, seconds: float) -> None:
+        """Lets events gather for `seconds`, or until the one that ends the run is there."""
+        with self._condition:
+            self._condition.wait_for(self._nothing_more, seconds)
+
+    def _nothing_more(self) -> bool:
+        return self._ended or bool(self._waiting and self._waiting[-1].terminal)
+
     def close(self) -> None:
         self._owner.end(self)
 

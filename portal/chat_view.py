@@ -20,6 +20,7 @@ from alchat_core.client import (
     AlChatProblem,
     AlChatUnreachable,
     Conversation,
+    Follower,
     Message,
     UserClient,
 )
@@ -634,7 +635,7 @@ def follow(message: Message, container: DeltaGenerator) -> None:
                     following.text += fresh
                     writer.write(fresh)
                     if not events.finished:
-                        _rest(max(writer.pause, settle))
+                        _rest(events, max(writer.pause, settle))
                     settle /= 2
                 if time.monotonic() - checked > CHECK_SECONDS:
                     checked = time.monotonic()
@@ -646,9 +647,9 @@ def follow(message: Message, container: DeltaGenerator) -> None:
     st.rerun()
 
 
-def _rest(seconds: float) -> None:
+def _rest(events: Follower, seconds: float) -> None:
     while seconds > 0:
-        time.sleep(min(seconds, WAIT_SECONDS))
+        events.rest(min(seconds, WAIT_SECONDS))
         seconds -= WAIT_SECONDS
         tab()
 
