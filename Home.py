@@ -15,5 +15,5 @@ if user is None:
     st.stop()
 show_logo()
 show_account(user)
-sign_in.watch_session()
+sign_in.watch_session(page)
 page.run()

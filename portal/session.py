@@ -68,6 +68,7 @@ class Tab:
     """The state of one tab."""
 
     session_id: str | None = None
+    page_hash: str = ""
     errand: CookieErrand | None = None
     notice: str | None = None
     launching: str | None = None

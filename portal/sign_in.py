@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit_authenticator import Authenticate
 from streamlit_authenticator.controllers import AuthenticationController
 from streamlit_authenticator.models import AuthenticationModel
@@ -317,8 +319,22 @@ def log_out_button() -> None:
     )
 
 
-@st.fragment(run_every=5)
-def watch_session() -> None:
+def watch_session(page: StreamlitPage) -> None:
     """Shows an idle tab the door when its session has ended elsewhere."""
+    tab().page_hash = _page_hash()
+    _watch(page)
+
+
+@st.fragment(run_every=5)
+def _watch(page: StreamlitPage) -> None:
     if current(seen=False) is None:
         st.rerun(scope="app")
+    elif _page_hash() != tab().page_hash:
+        # The browser sent this tick from the page before, while the tab was on its way to this
+        # one; it makes the browser take the new page's elements away. So draw them again.
+        st.switch_page(page, query_params=st.query_params.to_dict())
+
+
+def _page_hash() -> str:
+    context = get_script_run_ctx()
+    return "" if context is None else context.page_script_hash

@@ -267,6 +267,7 @@ def test_the_key_is_nowhere(page: Page, system: System) -> None:
     """Not in a database file, WAL, log or page, in clear or in a form that one sees often."""
     sign_in(page)
     expect(page.get_by_role("button", name="Log out")).to_be_visible()
+    cookie_is_set(page)
     for path in ("/", "/credentials", "/al-chat", "/profile", "/connected-apps"):
         page.goto(system.url + path)
         expect(page.get_by_role("button", name="Log out")).to_be_visible()
