@@ -14,7 +14,6 @@
     │   └── CredentialNotFound    404
     ├── Conflict                  409
     │   ├── CredentialExpired     409
-    │   ├── IdempotencyInFlight   409
     │   └── AlreadyExists         409
     ├── PreconditionFailed        412
     ├── IdempotencyMismatch       422
@@ -143,12 +142,6 @@ class CredentialExpired(Conflict):
 class AlreadyExists(Conflict):
     code = "already-exists"
     title = "Already there"
-
-
-class IdempotencyInFlight(Conflict):
-    code = "idempotency-in-flight"
-    title = "The first request is still being worked on"
-    sentence = "A request with this Idempotency-Key is still being worked on. Ask again shortly."
 
 
 class IdempotencyMismatch(PapitaError):

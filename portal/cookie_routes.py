@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from papita_core.api.problems import from_error
 from papita_core.app import Papita
 from papita_core.errors import CrossSiteRefused, InvalidInput, PapitaError, TicketRefused
 from portal.settings import PortalSettings
@@ -57,7 +58,7 @@ def session_routes(papita: Papita, settings: PortalSettings) -> list[Route]:
             require_same_origin(request, settings.origin)
             response = await (create if request.method == "POST" else drop)(request)
         except PapitaError as error:
-            response = problem(error)
+            response = from_error(error)
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -95,18 +96,3 @@ def _ticket(body: bytes) -> str:
     if not isinstance(ticket, str):
         raise TicketRefused
     return ticket
-
-
-def problem(error: PapitaError) -> JSONResponse:
-    """The error as RFC 9457 problem details."""
-    return JSONResponse(
-        {
-            "type": "about:blank",
-            "title": error.title,
-            "status": error.status,
-            "detail": error.detail,
-            "code": error.code,
-        },
-        status_code=error.status,
-        media_type="application/problem+json",
-    )
