@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 MEMBER = frozenset(
     {"credentials:read", "credentials:write", "projects:launch", "tokens:manage", "profile"}
 )
+ADMINISTRATION = frozenset(
+    {"users:manage", "audit:read", "credentials:share", "projects:manage", "vault:manage"}
+)
 CAPABILITIES: dict[str, frozenset[str]] = {
     "guest": frozenset({"projects:launch", "profile"}),
     "member": MEMBER,
-    "administrator": MEMBER | {"users:manage", "audit:read"},
-    "operator": MEMBER | {"users:manage", "audit:read"},
+    "administrator": MEMBER | ADMINISTRATION,
+    "operator": MEMBER | ADMINISTRATION,
 }
 ROLES = ("administrator", "member", "guest")
 TOKEN_SCOPES = ("credentials:read", "credentials:write", "projects:launch")

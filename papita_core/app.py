@@ -87,7 +87,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
             database, user_tokens, audit, settings, Secret(client_secret(settings)), clock
         ),
         lender=Lender(database, ring, audit, settings, clock),
-        projects=ProjectService(user_tokens),
+        projects=ProjectService(database, user_tokens, audit, clock),
     )
 
 

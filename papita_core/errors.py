@@ -106,6 +106,12 @@ class ConsentRequired(Forbidden):
     sentence = "You have not allowed this project to use your key. Open it from the dashboard."
 
 
+class ProjectDisabled(Forbidden):
+    code = "project-disabled"
+    title = "The project is switched off"
+    sentence = "An administrator has switched this project off."
+
+
 class SetupRefused(Forbidden):
     code = "setup-refused"
     title = "The set-up code does not open anything"
@@ -137,6 +143,37 @@ class CredentialExpired(Conflict):
     code = "credential-expired"
     title = "The credential has expired"
     sentence = "The credential has expired. Replace it in the credentials editor."
+
+
+class CredentialDisabled(Conflict):
+    code = "credential-disabled"
+    title = "The credential is switched off"
+    sentence = "The credential is switched off. Switch it on in the credentials editor."
+
+
+class TestFailed(Conflict):
+    """A new secret did not pass its test; `status` is what the test said."""
+
+    __test__ = False
+
+    code = "test-failed"
+    title = "The new key did not pass its test"
+
+    def __init__(self, status: str, detail: str) -> None:
+        self.test_status = status
+        super().__init__(f"{detail} The old key is still in force.")
+
+
+class IdempotencyInFlight(Conflict):
+    code = "idempotency-in-flight"
+    title = "The first request is still being served"
+    sentence = "A request with this Idempotency-Key is still being served. Repeat it in a second."
+
+
+class RotationRunning(Conflict):
+    code = "rotation-running"
+    title = "A rotation is going on"
+    sentence = "A rotation is going on already. Wait until it has finished."
 
 
 class AlreadyExists(Conflict):

@@ -179,6 +179,7 @@ class Launcher:
 
     def _start(self, service: Service) -> None:
         self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._reap(service.project_id)
         path = self.log_path(service.project_id)
         too_long = path.exists() and path.stat().st_size > LOG_LIMIT_BYTES
         log.info("Starting %s", service.title)
@@ -233,11 +234,15 @@ class Launcher:
                     with contextlib.suppress(psutil.Error):
                         left.kill()
                 psutil.wait_procs(alive, timeout=2)
+        self._reap(project_id)
+        self._pid_path(project_id).unlink(missing_ok=True)
+
+    def _reap(self, project_id: str) -> None:
+        """Takes the exit code of a child that has ended, which is a zombie until then."""
         child = self._children.pop(project_id, None)
         if child is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=2)
-        self._pid_path(project_id).unlink(missing_ok=True)
 
     def _last_words(self, project_id: str) -> str:
         try:

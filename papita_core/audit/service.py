@@ -39,6 +39,7 @@ _NEWEST = (
 
 STREAM = "main"
 START = b"\0" * 32
+REPEATED = ("action", "actor_id", "owner_id", "subject_id", "project_id", "outcome")
 MOST_GAPS = 10_000  # so many rows taken out at one place are still told from an edited row
 
 
@@ -53,6 +54,7 @@ class Event:
     project_id: str | None = None
     lease_id: str | None = None
     request_id: str | None = None
+    run_id: str | None = None
     outcome: str = "ok"
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -101,7 +103,11 @@ class AuditLog:
                     "seq": seq,
                     "at": now,
                     "action": event.action,
+                    "actor_id": event.actor_id,
                     "owner_id": event.owner_id,
+                    "subject_id": event.subject_id,
+                    "project_id": event.project_id,
+                    "outcome": event.outcome,
                     "body": body,
                     "key_kid": kid,
                     "mac": mac,
@@ -160,7 +166,7 @@ class AuditLog:
             if not self._fits(session, keys, row, row.seq, previous):
                 kind = self._what_happened(session, keys, row, previous)
                 return Damage(head.stream, row.seq, kind)
-            if _repeated(row.body) != (row.at, row.action, row.owner_id):
+            if _repeated(row.body) != tuple(getattr(row, name) for name in ("at", *REPEATED)):
                 return Damage(head.stream, row.seq, "edited")
             expected, previous = row.seq + 1, row.mac
         if head.seq != expected - 1 or not hmac.compare_digest(head.mac, previous):
@@ -233,10 +239,10 @@ def _event(body: str) -> Event:
     return Event(**values)
 
 
-def _repeated(body: str) -> tuple[datetime, str, str | None]:
+def _repeated(body: str) -> tuple[Any, ...]:
     """The parts of a body that stand in columns of their own, for search."""
     values = json.loads(body)
-    return datetime.fromisoformat(values["at"]), values["action"], values.get("owner_id")
+    return datetime.fromisoformat(values["at"]), *(values.get(name) for name in REPEATED)
 
 
 def _mac(key: bytes, stream: str, seq: int, previous: bytes, body: str) -> bytes:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from papita_core.actors import Actor
+from papita_core.audit.service import AuditLog
+from papita_core.clock import Clock, utc_now
+from papita_core.db import Database
 from papita_core.errors import NotFound
 from papita_core.grants.user_tokens import UserToken, UserTokens
 from papita_core.projects.catalogue import PROJECTS, Project
+from papita_core.projects.models import ProjectState
 
 
 class ProjectRunner(Protocol):
@@ -26,8 +30,13 @@ class ProjectRunner(Protocol):
 
 
 class ProjectService:
-    def __init__(self, tokens: UserTokens) -> None:
+    def __init__(
+        self, database: Database, tokens: UserTokens, audit: AuditLog, clock: Clock = utc_now
+    ) -> None:
+        self._database = database
         self._tokens = tokens
+        self._audit = audit
+        self._clock = clock
 
     def catalogue(self) -> tuple[Project, ...]:
         return PROJECTS
@@ -38,6 +47,12 @@ class ProjectService:
             if project.id == project_id and project.installed:
                 return project
         raise NotFound("There is no such project here.")
+
+    def is_disabled(self, project_id: str) -> bool:
+        """Whether an administrator has switched the project off."""
+        with self._database.read() as session:
+            state = session.get(ProjectState, project_id)
+            return state is not None and state.disabled_at is not None
 
     def user_token(self, actor: Actor, project_id: str) -> UserToken:
         """A token with which this user calls the project, for five minutes."""

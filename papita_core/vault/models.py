@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text, text
+from sqlalchemy import Boolean, ForeignKey, Index, Integer, LargeBinary, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from papita_core.db import Base, UtcDateTime
@@ -40,6 +40,7 @@ class RootKey(Base):
     state: Mapped[str] = mapped_column(String(16))
     canary: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class KeySlot(Base):
@@ -65,10 +66,15 @@ class PurposeKey(Sealed, Base):
     state: Mapped[str] = mapped_column(String(16))
     public: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Credential(Base):
-    """What is known of a credential without opening it."""
+    """What is known of a credential without opening it.
+
+    `disabled_at` is its owner's switch, `blocked_at` an administrator's. `fingerprint` is keyed: it
+    tells its owner that a secret is here already, and nobody else anything.
+    """
 
     __tablename__ = "credentials"
     __table_args__ = (Index("ix_credentials_resolve", "owner_id", "credential_type", "project_id"),)
@@ -89,6 +95,25 @@ class Credential(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_by: Mapped[str | None] = mapped_column(String(64))
+    disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    blocked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    shared_with_all: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+
+
+class CredentialShare(Base):
+    """One user who may use a credential of somebody else through projects, and never see it."""
+
+    __tablename__ = "credential_shares"
+
+    credential_id: Mapped[str] = mapped_column(
+        ForeignKey("credentials.id", ondelete="CASCADE"), primary_key=True
+    )
+    user_id: Mapped[str] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class CredentialSecret(Sealed, Base):

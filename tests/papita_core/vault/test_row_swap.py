@@ -21,7 +21,8 @@ from tests.papita_core.house import House
 # A column that is not listed here is bound to the secret: exchanging it has to fail.
 FREE = {
     *("project_id", "label", "hint", "revision", "status", "checked_at", "expires_at"),
-    *("created_at", "updated_at", "last_used_at"),
+    *("created_at", "updated_at", "last_used_at", "last_used_by"),
+    *("disabled_at", "blocked_at", "shared_with_all", "fingerprint"),
 }
 COLUMNS = [
     *((Credential.__tablename__, column.name) for column in Credential.__table__.columns),
