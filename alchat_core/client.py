@@ -167,6 +167,8 @@ class Run:
     finished_at: datetime | None
     last_event: int
     error: RunFailure | None
+    credential_id: str | None = None
+    credential_type: str | None = None
 
     @property
     def active(self) -> bool:
@@ -716,4 +718,6 @@ def _run(item: Mapping[str, Any]) -> Run:
         finished_at=_time(finished) if finished else None,
         last_event=item["lastEvent"],
         error=_failure(item["error"]),
+        credential_id=item.get("credentialId"),
+        credential_type=item.get("credentialType"),
     )

@@ -1,17 +1,16 @@
-"""Borrows the user's key from Papita for as long as one lease lasts.
+"""Borrows the user's key from Papita, anew for each answer, and asks which loans have ended.
 
-The user token is exchanged for one that reads one credential (RFC 8693); with that the Papita API
-lends the key. It is kept for the lease alone, in memory, and every failure has its own `RunError`.
+The user token is exchanged for one that reads one credential (RFC 8693); that project token is kept
+for its life, the key it opens is not. Every failure has its own `RunError`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,17 +24,56 @@ from alchat_core.settings import CREDENTIAL_TYPE, PROJECT_ID, Settings
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type, not a token
-MAX_LEASES = 1000
+CHECK_PATH = "/api/leases/check"
+CHECK_SECONDS = 5.0
+MAX_CHECKED = 500
+MAX_TOKENS = 1000
+
+NO_BASE_URL = (
+    "Your key has no base URL, so AL-Chat does not know whom to ask."
+    " Add one under Credentials, then try again."
+)
+UNREADABLE = "Papita can no longer read your key. Replace it under Credentials, then try again."
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """A borrowed key. `expires_at` is in seconds since 1970."""
+class Loan:
+    """A borrowed credential, for one answer or one list of models.
+
+    `api_key` is None where the provider asks for none, as a local server may. `credential_type` is
+    what it really is: any type that speaks the OpenAI protocol.
+    """
 
     credential_id: str
-    api_key: Secret
+    credential_type: str
+    lease_id: str
     base_url: str
+    api_key: Secret | None = field(repr=False)
+    organization: str | None = field(default=None, repr=False)
+    project: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A loan that would not be granted any more. `code` is Papita's word for why."""
+
+    lease_id: str
+    credential_id: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class _ProjectToken:
+    """`expires_at` in seconds since 1970, `deadline` by the monotonic clock."""
+
+    value: Secret
     expires_at: float
+    deadline: float
+
+    @property
+    def live(self) -> bool:
+        # Both clocks must agree that it still runs: the wall clock may step back.
+        return self.expires_at > time.time() and self.deadline > time.monotonic()
 
 
 class CredentialManager:
@@ -47,77 +85,117 @@ class CredentialManager:
         given = settings.alchat_client_secret
         self._client_secret = Secret(given.get_secret_value()) if given else None
         self._client_secret_path = settings.client_secret_path
-        self._leases: OrderedDict[tuple[str, str], tuple[Lease, float]] = OrderedDict()
-        self._pending: dict[tuple[str, str], asyncio.Task[Lease]] = {}
+        self._tokens: OrderedDict[tuple[str, str], _ProjectToken] = OrderedDict()
+        self._pending: dict[tuple[str, str], asyncio.Task[_ProjectToken]] = {}
 
-    async def lease(self, user: User) -> Lease:
-        """The user's key, from the running lease if there is one. Raises `RunError`."""
+    async def borrow(self, user: User, run_id: str | None = None) -> Loan:
+        """The user's key, on Papita's record as read for `run_id`. Raises `RunError`."""
         place = (user.id, user.ground_id)
-        held = self._leases.get(place)
-        if held is not None:
-            lease, deadline = held
-            # Both clocks must agree that it still runs: the wall clock may step back.
-            if lease.expires_at > time.time() and deadline > time.monotonic():
-                return lease
-            del self._leases[place]
+        token = self._tokens.get(place)
+        if token is not None and token.live:
+            answer = await self._papita.run(self._lend, user, token, run_id)
+            if answer.status not in (401, 403):
+                return _read(answer)
+            # The row behind the token may have ended while a new one would be granted: the user
+            # has taken the permission back and given it again, say.
+            if self._tokens.get(place) is token:
+                del self._tokens[place]
+        token = await self._exchanged(place, user)
+        return _read(await self._papita.run(self._lend, user, token, run_id))
+
+    async def ended(self, loans: Sequence[tuple[str, str]]) -> list[Ended]:
+        """Those of the (lease id, credential id) pairs, 500 at most, that have ended.
+
+        Raises `PapitaCallError` if Papita does not say.
+        """
+        found: list[Ended] = await self._papita.run(self._check, loans)
+        return found
+
+    async def _exchanged(self, place: tuple[str, str], user: User) -> _ProjectToken:
+        """A new project token; those who wait for the same one share one exchange."""
         task = self._pending.get(place)
         if task is None:
-            task = asyncio.create_task(self._borrow(place, user))
+            task = asyncio.create_task(self._exchange_and_keep(place, user))
             self._pending[place] = task
             task.add_done_callback(lambda _done: self._pending.pop(place, None))
         return await asyncio.shield(task)
 
-    def drop(self, user: User) -> None:
-        """Forgets the lease of this user's session."""
-        self._leases.pop((user.id, user.ground_id), None)
+    async def _exchange_and_keep(self, place: tuple[str, str], user: User) -> _ProjectToken:
+        token: _ProjectToken = await self._papita.run(self._exchange, user)
+        self._tokens[place] = token
+        while len(self._tokens) > MAX_TOKENS:
+            self._tokens.popitem(last=False)
+        return token
 
-    async def _borrow(self, place: tuple[str, str], user: User) -> Lease:
-        lease: Lease = await self._papita.run(self._fetch, user)
-        left = lease.expires_at - time.time()
-        if left > 0:
-            self._leases[place] = (lease, time.monotonic() + left)
-            while len(self._leases) > MAX_LEASES:
-                self._leases.popitem(last=False)
-        return lease
+    def _exchange(self, user: User) -> _ProjectToken:
+        """Blocking."""
+        begin, wall = time.monotonic(), time.time()
+        answer = self._request(
+            "POST",
+            "/api/token",
+            auth=self._client(),
+            data={
+                "grant_type": GRANT_TYPE,
+                "subject_token": user.token.reveal(),
+                "subject_token_type": ACCESS_TOKEN,
+                "scope": "credential:use",
+                "credential_type": CREDENTIAL_TYPE,
+            },
+        )
+        _check(answer)
+        value, life = answer.body.get("access_token"), answer.body.get("expires_in")
+        if not isinstance(value, str) or not value or not isinstance(life, int | float):
+            raise RunError("papita-error")
+        return _ProjectToken(Secret(value), wall + life, begin + life)
 
-    def _fetch(self, user: User) -> Lease:
-        """Blocking: the exchange, then the credential."""
+    def _lend(self, user: User, token: _ProjectToken, run_id: str | None) -> PapitaAnswer:
+        """Blocking."""
+        asked = {
+            "username": user.username,
+            "credentialType": CREDENTIAL_TYPE,
+            "projectId": PROJECT_ID,
+        }
+        if run_id is not None:
+            asked["runId"] = run_id
+        return self._request(
+            "GET",
+            "/api/credentials",
+            params=asked,
+            headers={"Authorization": f"Bearer {token.value.reveal()}"},
+        )
+
+    def _check(self, loans: Sequence[tuple[str, str]]) -> list[Ended]:
+        """Blocking."""
         try:
-            exchanged = self._papita.request(
-                "POST",
-                "/api/token",
-                auth=(quote(self._client_id, safe=""), self._secret()),
-                data={
-                    "grant_type": GRANT_TYPE,
-                    "subject_token": user.token.reveal(),
-                    "subject_token_type": ACCESS_TOKEN,
-                    "scope": "credential:use",
-                    "credential_type": CREDENTIAL_TYPE,
-                },
-            )
-            _check(exchanged)
-            token = exchanged.body.get("access_token")
-            if not isinstance(token, str) or not token:
-                raise RunError("papita-error")
-            answer = self._papita.request(
-                "GET",
-                "/api/credentials",
-                params={
-                    "username": user.username,
-                    "credentialType": CREDENTIAL_TYPE,
-                    "projectId": PROJECT_ID,
-                },
-                headers={"Authorization": f"Bearer {token}"},
-            )
+            client = self._client()
+        except RunError:
+            raise PapitaCallError(reached=False) from None
+        answer = self._papita.request(
+            "POST",
+            CHECK_PATH,
+            timeout=CHECK_SECONDS,
+            auth=client,
+            json={"leases": [{"id": lease, "credentialId": one} for lease, one in loans]},
+        )
+        listed = answer.body.get("ended")
+        if answer.status != 200 or not isinstance(listed, list):
+            raise PapitaCallError(reached=True)
+        try:
+            return [Ended(item["id"], item["credentialId"], item["code"]) for item in listed]
+        except (KeyError, TypeError):
+            raise PapitaCallError(reached=True) from None
+
+    def _request(self, method: str, path: str, **arguments: Any) -> PapitaAnswer:
+        try:
+            return self._papita.request(method, path, **arguments)
         except PapitaCallError as error:
             raise RunError("papita-error" if error.reached else "papita-unreachable") from None
-        _check(answer)
-        return _read(answer.body)
 
-    def _secret(self) -> str:
-        if self._client_secret is not None:
-            return quote(self._client_secret.reveal(), safe="")
-        return quote(_read_file(self._client_secret_path), safe="")
+    def _client(self) -> tuple[str, str]:
+        """AL-Chat's own id and secret, for HTTP Basic."""
+        secret = self._client_secret
+        value = secret.reveal() if secret is not None else _read_file(self._client_secret_path)
+        return quote(self._client_id, safe=""), quote(value, safe="")
 
 
 def _read_file(path: Path) -> str:
@@ -135,20 +213,30 @@ def _read_file(path: Path) -> str:
     return value
 
 
+# Papita's word for a refusal, and what the user is told.
+_REFUSALS = {
+    "consent-required": "consent-required",
+    "credential-not-found": "credential-missing",
+    "credential-expired": "credential-expired",
+    "credential-disabled": "credential-disabled",
+    "project-disabled": "project-disabled",
+    "session-ended": "session-ended",
+    "unauthenticated": "session-ended",
+}
+
+
 def _check(answer: PapitaAnswer) -> None:
     """Raises the `RunError` that a refusal of Papita stands for."""
     if answer.status == 200:
         return
     code = answer.body.get("code")
     oauth = answer.body.get("error")
-    if code == "consent-required":
-        raise RunError("consent-required", drop_lease=True)
-    if code == "credential-not-found":
-        raise RunError("credential-missing", drop_lease=True)
-    if code == "credential-expired":
-        raise RunError("credential-expired", drop_lease=True)
+    if code in _REFUSALS:
+        raise RunError(_REFUSALS[code])
     if code == "vault-sealed":
         raise RunError("vault-sealed", retry_after=answer.retry_after)
+    if code == "secret-unreadable":
+        raise RunError("credential-rejected", UNREADABLE)
     if answer.status == 429:
         raise RunError(
             "rate-limited",
@@ -161,32 +249,46 @@ def _check(answer: PapitaAnswer) -> None:
             "Papita does not accept AL-Chat's client secret. An administrator has to give both"
             " the same ALCHAT_CLIENT_SECRET.",
             retryable=False,
-            drop_lease=True,
         )
-    if oauth == "invalid_grant" or answer.status in (401, 403):
-        raise RunError(
-            "papita-error",
-            "Your sign-in at Papita has ended or was renewed. Sign in again, then try again.",
-            drop_lease=True,
-        )
+    if oauth == "invalid_grant" or answer.status == 401:
+        raise RunError("session-ended")
     raise RunError("papita-error", retry_after=answer.retry_after)
 
 
-def _read(body: dict[str, Any]) -> Lease:
+def _read(answer: PapitaAnswer) -> Loan:
+    """The loan of an answer. Raises `RunError`."""
+    _check(answer)
     try:
-        credential = body["credentials"]
-        key = credential["credentials"]["api_key"]
-        base_url = credential.get("baseUrl") or DEFAULT_BASE_URL
-        identity = credential["id"]
-        expires = datetime.fromisoformat(body["lease"]["expiresAt"])
-        texts = (key, base_url, identity)
-        if not all(isinstance(text, str) and text for text in texts) or expires.tzinfo is None:
+        credential, lease = answer.body["credentials"], answer.body["lease"]["id"]
+        identity, kind = credential["id"], credential["credentialType"]
+        base_url, fields = credential.get("baseUrl"), credential["credentials"]
+        key, organization, project = (
+            fields.get(name) or None for name in ("api_key", "organization", "project")
+        )
+        if not all(isinstance(text, str) and text for text in (identity, kind, lease)):
             raise ValueError
-        expires_at = expires.timestamp()
-        if not math.isfinite(expires_at):
+        if not all(
+            text is None or isinstance(text, str) for text in (base_url, key, organization, project)
+        ):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
         raise RunError("papita-error") from None
-    if not key.isascii() or not key.isprintable() or " " in key:
+    if not base_url:
+        if kind != CREDENTIAL_TYPE:
+            raise RunError("bad-request", NO_BASE_URL)
+        base_url = DEFAULT_BASE_URL
+    if not all(_fits_a_header(text) for text in (key, organization, project)):
         raise RunError("credential-rejected")
-    return Lease(identity, Secret(key), base_url.rstrip("/"), expires_at)
+    return Loan(
+        identity,
+        kind,
+        lease,
+        base_url.rstrip("/"),
+        Secret(key) if key else None,
+        organization,
+        project,
+    )
+
+
+def _fits_a_header(text: str | None) -> bool:
+    return text is None or (text.isascii() and text.isprintable() and " " not in text)

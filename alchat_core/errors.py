@@ -102,7 +102,8 @@ class Explanation:
 
 RUN_ERRORS: dict[str, Explanation] = {
     "credential-missing": Explanation(
-        "You have no OpenAI key in Papita yet. Add one under Credentials, then try again.",
+        "You have no key in Papita that AL-Chat can use. Add one under Credentials, then try"
+        " again.",
         False,
         409,
     ),
@@ -116,9 +117,26 @@ RUN_ERRORS: dict[str, Explanation] = {
         False,
         409,
     ),
+    "credential-disabled": Explanation(
+        "Your key is switched off. Switch it on under Credentials or add another, then try again;"
+        " if an administrator has blocked it, ask why.",
+        False,
+        409,
+    ),
     "consent-required": Explanation(
         "AL-Chat may not use your key. Allow it by opening AL-Chat from the dashboard,"
         " then try again.",
+        False,
+        409,
+    ),
+    "project-disabled": Explanation(
+        "An administrator has switched AL-Chat off in Papita, so it gets no key."
+        " Ask an administrator, and try again when it is on.",
+        False,
+        409,
+    ),
+    "session-ended": Explanation(
+        "Your sign-in at Papita has ended or was renewed. Sign in again, then try again.",
         False,
         409,
     ),
@@ -138,7 +156,7 @@ RUN_ERRORS: dict[str, Explanation] = {
         502,
     ),
     "quota-exceeded": Explanation(
-        "Your account with the provider has no quota left."
+        "Your account with the provider has no quota left, and a new key would not change that."
         " Check its plan and billing, then try again.",
         False,
         429,
@@ -200,7 +218,7 @@ RUN_ERRORS: dict[str, Explanation] = {
 class RunError(AlChatServiceError):
     """Why an answer failed. `message` is one sentence or two for the user.
 
-    `retry_after` is in seconds. `drop_lease` says that the borrowed key must be fetched anew.
+    `retry_after` is in seconds.
     """
 
     def __init__(
@@ -210,7 +228,6 @@ class RunError(AlChatServiceError):
         *,
         retryable: bool | None = None,
         retry_after: int | None = None,
-        drop_lease: bool = False,
     ) -> None:
         known = RUN_ERRORS[code]
         super().__init__(code)
@@ -218,7 +235,6 @@ class RunError(AlChatServiceError):
         self.message = message or known.message
         self.retryable = known.retryable if retryable is None else retryable
         self.retry_after = retry_after
-        self.drop_lease = drop_lease
         self.status = known.status
 
     def as_json(self) -> dict[str, Any]:

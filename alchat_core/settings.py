@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +82,12 @@ class Settings(BaseSettings):
     )
     alchat_papita_timeout: float = Field(
         10.0, gt=0, description="Seconds that Papita may take for one answer to AL-Chat."
+    )
+    alchat_lease_check_seconds: float = Field(
+        2.0,
+        ge=0,
+        description="Seconds between two questions to Papita whether the keys of the answers that"
+        " are being written may still be used; 0 never asks.",
     )
     alchat_provider_connect_timeout: float = Field(
         10.0, gt=0, description="Seconds that a provider may take to accept a connection."
@@ -207,17 +214,26 @@ def origin_of(url: str) -> str:
 
     Raises ValueError for anything else: no host, another scheme, a user name, spaces.
     """
-    if url.strip() != url or any(sign.isspace() or sign == "\\" for sign in url):
-        raise ValueError("the address must not contain spaces")
-    parts = urlsplit(url)
+    if re.search(r"[\s\\]", url) or not url.isprintable():
+        raise ValueError("the address must not contain spaces or signs that no address has")
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        # Other full stops and digits than those of ASCII become these, as they do in a browser.
+        host = host if host.isascii() else host.encode("idna").decode()
+    except ValueError:  # its own words repeat the host
+        raise ValueError("the address needs a valid host") from None
     if parts.scheme not in ("http", "https"):
         raise ValueError("the address must begin with https:// or http://")
-    if not parts.hostname or parts.username is not None or parts.password is not None:
+    if not host or parts.username is not None or parts.password is not None:
         raise ValueError("the address needs a host, and no user name in it")
+    if len(host) > 253:
+        raise ValueError("the address needs a valid host")
     try:
         port = parts.port
     except ValueError:
         raise ValueError("the port must be a number up to 65535") from None
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if ":" in host:
+        host = f"[{host}]"
     default = {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}" + ("" if port in (None, default) else f":{port}")
+    return f"{parts.scheme}://{host.lower()}" + ("" if port in (None, default) else f":{port}")

@@ -180,60 +180,132 @@ async def streams(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def resolve(job: dict[str, Any]) -> dict[str, Any]:
-    """Clients that read a credential over and over as AL-Chat does, each for its own user."""
+@dataclass(frozen=True)
+class Reading:
+    """What one client asks for over and over, and what has to be in each answer."""
+
+    url: str
+    query: dict[str, str]
+    token: str
+    wanted: bytes
+
+
+async def exchange(http: aiohttp.ClientSession, job: dict[str, Any], user_token: str) -> str:
+    """A project token for a user token, as AL-Chat gets it."""
     basic = base64.b64encode(":".join(job["client"]).encode()).decode()
-    counts: list[float] = []
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "subject_token": user_token,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "scope": "credential:use",
+        "credential_type": "openai",
+    }
+    async with http.post(
+        f"{job['portal']}/api/token", data=form, headers={"Authorization": f"Basic {basic}"}
+    ) as answer:
+        _expect(answer, 200)
+        return str(orjson.loads(await answer.read())["access_token"])
 
-    async def exchange(http: aiohttp.ClientSession, token: str) -> str:
-        form = {
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-            "subject_token": token,
-            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
-            "scope": "credential:use",
-            "credential_type": "openai",
-        }
-        async with http.post(
-            f"{job['portal']}/api/token", data=form, headers={"Authorization": f"Basic {basic}"}
-        ) as answer:
+
+async def loans(http: aiohttp.ClientSession, job: dict[str, Any]) -> list[Reading]:
+    """Reads a credential as AL-Chat does, each client for its own user."""
+    found = []
+    for user in job["users"]:
+        token = await exchange(http, job, user["userToken"])
+        query = {"username": user["name"], "credentialType": "openai", "projectId": "al-chat"}
+        found.append(Reading(f"{job['portal']}/api/credentials", query, token, b"sk-demo-"))
+    return found
+
+
+def metadata(job: dict[str, Any]) -> list[Reading]:
+    """Reads what a user sees of a credential, with a personal access token."""
+    place = f"{job['portal']}/api/credentials"
+    return [
+        Reading(f"{place}/{user['credentialId']}", {}, user["accessToken"], b'"hint"')
+        for user in job["users"]
+    ]
+
+
+async def _client(
+    http: aiohttp.ClientSession, what: Reading, until: float, times: list[tuple[float, float]]
+) -> None:
+    """Adds when each answer came, and how long it took."""
+    headers = {"Authorization": f"Bearer {what.token}"}
+    while (begin := time.perf_counter()) < until:
+        async with http.get(what.url, params=what.query, headers=headers) as answer:
             _expect(answer, 200)
-            return str(orjson.loads(await answer.read())["access_token"])
+            body = await answer.read()
+        end = time.perf_counter()
+        times.append((end, end - begin))
+        if what.wanted not in body:
+            raise LoadFailed("an answer without what was asked for")
 
-    async def client(http: aiohttp.ClientSession, user: str, token: str, until: float) -> None:
-        headers = {"Authorization": f"Bearer {token}"}
-        query = {"username": user, "credentialType": "openai", "projectId": "al-chat"}
-        while (begin := time.perf_counter()) < until:
-            async with http.get(
-                f"{job['portal']}/api/credentials", params=query, headers=headers
-            ) as answer:
-                _expect(answer, 200)
-                body = await answer.read()
-            counts.append(time.perf_counter() - begin)
-            if b"sk-demo-" not in body:
-                raise LoadFailed("a loan without a key")
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        pairs = list(zip(job["users"], job["tokens"], strict=True))
-        exchanged = [(user, await exchange(http, token)) for user, token in pairs]
-        for seconds in (0.5, job["seconds"]):
-            warm = len(counts)
-            begin = time.perf_counter()
-            await asyncio.gather(
-                *(client(http, user, token, begin + seconds) for user, token in exchanged)
-            )
-            wall = time.perf_counter() - begin
-    measured = counts[warm:]
+def _figures(times: Sequence[tuple[float, float]], seconds: float) -> dict[str, Any]:
+    taken = [each for _, each in times]
     return {
-        "clients": len(exchanged),
-        "reads": len(measured),
-        "readsInAll": len(counts),
-        "perSecond": len(measured) / wall,
-        "p50Ms": percentile(measured, 50) * 1000,
-        "p99Ms": percentile(measured, 99) * 1000,
+        "reads": len(taken),
+        "perSecond": len(taken) / seconds,
+        "p50Ms": percentile(taken, 50) * 1000,
+        "p99Ms": percentile(taken, 99) * 1000,
     }
 
 
-JOBS = {"ttft": ttft, "streams": streams, "resolve": resolve}
+async def resolve(job: dict[str, Any]) -> dict[str, Any]:
+    """Clients that read over and over: loans, or metadata as the baseline."""
+    times: list[tuple[float, float]] = []
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        readings = await loans(http, job) if job["what"] == "loans" else metadata(job)
+        for seconds in (0.5, job["seconds"]):
+            warm = len(times)
+            begin = time.perf_counter()
+            await asyncio.gather(
+                *(_client(http, reading, begin + seconds, times) for reading in readings)
+            )
+            wall = time.perf_counter() - begin
+    return {
+        "clients": len(readings),
+        "readsInAll": len(times),
+        **_figures(times[warm:], wall),
+    }
+
+
+async def rotate(job: dict[str, Any]) -> dict[str, Any]:
+    """Clients that borrow all the time while the root key is rotated by another process."""
+    times: list[tuple[float, float]] = []
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        readings = await loans(http, job)
+        clients = [
+            asyncio.create_task(_client(http, reading, float("inf"), times)) for reading in readings
+        ]
+        await asyncio.sleep(1)
+        begin = time.perf_counter()
+        await asyncio.sleep(job["seconds"])
+        started = time.perf_counter()
+        process = await asyncio.create_subprocess_exec(*job["command"])
+        code = await process.wait()
+        ended = time.perf_counter()
+        await asyncio.sleep(1)
+        for client in clients:
+            client.cancel()
+        failed = await asyncio.gather(*clients, return_exceptions=True)
+    for error in failed:
+        if isinstance(error, Exception):
+            raise error
+    if code:
+        raise LoadFailed(f"the rotation ended with {code}")
+    before = [item for item in times if begin <= item[0] < started]
+    during = [item for item in times if started <= item[0] < ended]
+    return {
+        "clients": len(readings),
+        "readsInAll": len(times),
+        "rotationS": ended - started,
+        "before": _figures(before, started - begin),
+        "during": _figures(during, ended - started),
+    }
+
+
+JOBS = {"ttft": ttft, "streams": streams, "resolve": resolve, "rotate": rotate}
 
 
 def main() -> int:

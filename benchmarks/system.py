@@ -9,17 +9,23 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psutil
+import psycopg
 import requests
 
+from papita_core.app import build
+from papita_core.settings import Settings
+from papita_core.vault.service import NewCredential
+from tests.papita_core.postgres import durable_server
 from tests.system import KEY, ROOT, System
 
-__all__ = ["ROOT", "Bench", "BenchmarkFailed", "User", "running", "wait_until_quiet"]
+__all__ = ["ENGINES", "ROOT", "Bench", "BenchmarkFailed", "User", "running", "wait_until_quiet"]
 
 
 QUIET = 0.08
+ENGINES = ("sqlite", "postgresql")
 
 
 class BenchmarkFailed(Exception):
@@ -32,6 +38,7 @@ class User:
 
     name: str
     access_token: str
+    credential_id: str
 
 
 class Bench(System):
@@ -43,20 +50,59 @@ class Bench(System):
         for number in range(count):
             name = f"{prefix}{number}"
             self.add_user(name)
-            user = User(name, self.access_token(name))
+            token = self.access_token(name)
             body = {
                 "credentialType": "openai",
                 "label": "Scripted provider",
                 "baseUrl": f"{self.provider_url}/v1",
                 "credentials": {"api_key": f"{KEY}-{number}"},
             }
-            self._call("/api/credentials", user, body)
-            found.append(user)
+            made = self._call("/api/credentials", token, body)["credentials"]
+            found.append(User(name, token, str(made["id"])))
         return found
 
     def user_tokens(self, users: list[User]) -> list[str]:
         """A fresh token for AL-Chat for each; they last five minutes."""
-        return [str(self._call("/api/projects/al-chat/launch", user)["token"]) for user in users]
+        path = "/api/projects/al-chat/launch"
+        return [str(self._call(path, user.access_token)["token"]) for user in users]
+
+    def borrowers(self, users: list[User]) -> list[dict[str, str]]:
+        """What the load client needs of each."""
+        return [
+            {
+                "name": user.name,
+                "accessToken": user.access_token,
+                "credentialId": user.credential_id,
+                "userToken": user_token,
+            }
+            for user, user_token in zip(users, self.user_tokens(users), strict=True)
+        ]
+
+    def store(self, users: list[User], count: int) -> None:
+        """So many more credentials, of these users in turn, none of which is lent before theirs."""
+        papita = build(Settings.load(self.env))
+        new = NewCredential(
+            "openai",
+            {"api_key": f"{KEY}-one-of-many"},
+            project_id="ai-resume",
+            base_url=f"{self.provider_url}/v1",
+        )
+        for user, more in zip(users, self._shares(count, len(users)), strict=True):
+            actor = papita.access_tokens.actor(user.access_token)
+            assert actor is not None
+            while more:
+                now = min(more, 200)
+                papita.credentials.create_many(actor, [new] * now)
+                more -= now
+        papita.close()
+
+    def _shares(self, count: int, among: int) -> list[int]:
+        return [count // among + (place < count % among) for place in range(among)]
+
+    def root_keys(self) -> dict[str, int]:
+        """How many credentials lie under each root key."""
+        query = "SELECT kek_kid, count(*) FROM credential_secrets GROUP BY kek_kid"
+        return {str(kid): int(count) for kid, count in self._rows(query)}
 
     def client_credentials(self) -> tuple[str, str]:
         """AL-Chat's own name and secret towards Papita."""
@@ -64,10 +110,17 @@ class Bench(System):
 
     def audit_rows(self) -> int:
         """Rows of Papita's audit log, read from its database."""
+        ((count,),) = self._rows("SELECT count(*) FROM audit_log")
+        return int(count)
+
+    def _rows(self, query: LiteralString) -> list[tuple[Any, ...]]:
+        url = self.env.get("PAPITA_DATABASE_URL")
+        if url is not None:
+            with psycopg.connect(url.replace("+psycopg", "")) as connection:
+                return connection.execute(query).fetchall()
         path = self.folder / "data" / "papita.db"
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            (count,) = database.execute("SELECT count(*) FROM audit_log").fetchone()
-        return int(count)
+            return database.execute(query).fetchall()
 
     def cpu_seconds(self) -> dict[str, float]:
         """User and system time of each process up to now."""
@@ -85,10 +138,12 @@ class Bench(System):
             "provider": f"{self.provider_url}/v1",
         }
 
-    def _call(self, path: str, user: User, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _call(
+        self, path: str, access_token: str, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         answer = requests.post(
             self.url + path,
-            headers={"Authorization": f"Bearer {user.access_token}"},
+            headers={"Authorization": f"Bearer {access_token}"},
             json=body,
             timeout=30,
         )
@@ -106,9 +161,14 @@ def wait_until_quiet(seconds: float = 60.0) -> float:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Bench]:
-    """The whole system, ready. Its folder goes with it."""
-    with tempfile.TemporaryDirectory(prefix="papita-benchmark-") as name:
-        folder = Path(name) / "system"
-        with Bench(folder, alchat=True) as system:
-            yield system
+def running(engine: str = "sqlite", **settings: str) -> Iterator[Bench]:
+    """The whole system, ready. Its folder goes with it.
+
+    `engine` keeps Papita's data, with every commit on the disk; `settings` go to all processes.
+    """
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="papita-benchmark-"))
+        if engine == "postgresql":
+            server = stack.enter_context(durable_server())
+            settings["PAPITA_DATABASE_URL"] = stack.enter_context(server.database())
+        yield stack.enter_context(Bench(Path(name) / "system", alchat=True, settings=settings))

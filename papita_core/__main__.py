@@ -9,16 +9,28 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from papita_core import __version__
 from papita_core.app import build
-from papita_core.commands import Command, Parser, audit, keys, tokens, users
+from papita_core.commands import (
+    Command,
+    HostCommand,
+    Parser,
+    audit,
+    backup,
+    credentials,
+    doctor,
+    keys,
+    tokens,
+    users,
+)
 from papita_core.errors import PapitaError
 from papita_core.settings import Settings, SettingsError
 
-GROUPS = (users, tokens, keys, audit)
+GROUPS = (users, tokens, credentials, keys, audit, backup, doctor)
 
 
 def parser() -> Parser:
@@ -34,21 +46,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     logging.basicConfig(level=logging.CRITICAL)
     try:
-        papita = build(Settings.load())
+        settings = Settings.load()
+        if "host_command" in args:
+            host_command: HostCommand = args.host_command
+            return host_command(settings, args)
+        with closing(build(settings)) as papita:
+            command: Command = args.command
+            return command(papita, args)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    try:
-        command: Command = args.command
-        return command(papita, args)
     except PapitaError as error:
         print(error, file=sys.stderr)
         return 2 if error.status == 422 else 1
     except SQLAlchemyError as error:
         print(f"the database does not answer: {type(error).__name__}", file=sys.stderr)
         return 1
-    finally:
-        papita.close()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from papita_core.db.migrate import migrate
 from papita_core.grants.lending import Lender
 from papita_core.grants.service import GrantService
 from papita_core.grants.user_tokens import UserTokens
+from papita_core.operations.housekeeping import Housekeeper, Housekeeping
 from papita_core.projects.service import ProjectService
 from papita_core.secret import Secret
 from papita_core.settings import Settings, SettingsError
@@ -24,6 +25,8 @@ from papita_core.users.setup import SetupService
 from papita_core.users.sign_in import SignInService
 from papita_core.vault.keyring import KeyRing
 from papita_core.vault.master_key import client_secret
+from papita_core.vault.rotation import KeyRotation
+from papita_core.vault.sealed_rows import check_sample
 from papita_core.vault.service import CredentialService
 
 
@@ -45,16 +48,21 @@ class Papita:
     grants: GrantService
     lender: Lender
     projects: ProjectService
+    rotation: KeyRotation
+    housekeeping: Housekeeper
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests can be served, and the reason where not."""
         if not self.database.reachable():
             return False, "database-unreachable"
         if self.ring.sealed:
+            self.ring.try_again()
             return False, "vault-sealed"
         return True, "ready"
 
     def close(self) -> None:
+        self.housekeeping.close()
+        self.rotation.close()
         self.lender.close()
         self.database.close()
 
@@ -65,12 +73,14 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
     Raises `SettingsError` where a setting cannot be used. A vault whose master key is missing
     stays sealed, which is no error here.
     """
-    database = _opened(settings)
+    database = open_database(settings)
     ring = KeyRing(database, clock)
     ring.unseal(settings)
     audit = AuditLog(database, ring, clock)
+    check_sample(database, ring, audit)
     users = UserService(database, audit, clock)
     user_tokens = UserTokens(database, ring, clock)
+    rotation = KeyRotation(database, ring, audit, settings, clock)
     return Papita(
         settings=settings,
         database=database,
@@ -88,10 +98,13 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         ),
         lender=Lender(database, ring, audit, settings, clock),
         projects=ProjectService(database, user_tokens, audit, clock),
+        rotation=rotation,
+        housekeeping=Housekeeper(Housekeeping(database, rotation.rotate_signing_if_due, clock)),
     )
 
 
-def _opened(settings: Settings) -> Database:
+def open_database(settings: Settings) -> Database:
+    """The database of `settings`, migrated. Raises `SettingsError`."""
     name = "PAPITA_DATABASE_URL" if settings.database_url else "PAPITA_DATA_DIR"
     try:
         database = Database(settings.database)

@@ -23,6 +23,7 @@
     ├── TokenRequestRefused       400  RFC 6749 section 5.2; carries `oauth_error`
     ├── ProjectUnavailable        503
     ├── VaultSealed               503
+    │   └── MasterKeyUnavailable  503  a service keeps the master key, and does not do its part
     └── SecretUnreadable          500
 
 `code` is stable and documented in docs/api.md; `str(error)` is a sentence that a user may read.
@@ -240,6 +241,15 @@ class VaultSealed(PapitaError):
     sentence = (
         "The vault is sealed: its master key is missing. Nothing is lost;"
         " an administrator has to start Papita with the right PAPITA_MASTER_KEY."
+    )
+
+
+class MasterKeyUnavailable(VaultSealed):
+    code = "master-key-unavailable"
+    title = "The master key's service does not answer"
+    sentence = (
+        "The service that keeps the master key does not answer. Nothing is lost; try again in a"
+        " minute, and tell your administrator if it stays."
     )
 
 

@@ -112,17 +112,31 @@ def get(
 
 
 def is_global(address: str) -> bool:
-    """Whether an IP address is one that the public internet routes; mapped ones count."""
+    """Whether an IP address is one that the public internet routes.
+
+    An IPv4 address in an IPv6 one counts as itself where the network would call it (mapped, NAT64);
+    tunnels do not pass. `alchat_core.providers.guard` keeps the same rule.
+    """
     ip = ipaddress.ip_address(address.split("%", 1)[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             ip = ip.ipv4_mapped
-        elif ip.sixtofour is not None or ip.teredo is not None or ip in _NAT64 or ip.is_site_local:
+        elif ip in _NAT64:
+            ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        elif ip not in _UNICAST:
             return False
+    if any(ip.version == net.version and ip in net for net in _SPECIAL):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST = ipaddress.ip_network("2000::/3")
+# Protocol assignments with Teredo, documentation, 6to4 and its relays: versions of Python differ.
+_SPECIAL = tuple(
+    ipaddress.ip_network(net)
+    for net in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")
+)
 
 
 def _resolve(host: str, port: int, *, allowed: bool) -> str:

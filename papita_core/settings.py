@@ -42,6 +42,14 @@ class Settings(BaseModel):
         description="The master key: 32 bytes, base64 or hex. See also PAPITA_MASTER_KEY_FILE.",
     )
     master_key_file: Path | None = Field(None, description="File that holds the master key.")
+    master_key_uri: str | None = Field(
+        None,
+        description="Master key that a service keeps: aws-kms:<key id, arn or alias> or"
+        " vault-transit:<mount>/<key>.",
+    )
+    signing_key_days: int = Field(
+        90, ge=1, le=3650, description="The key that signs user tokens is changed after these days."
+    )
     public_url: str | None = Field(
         None,
         description="How browsers reach the portal. Default: http://localhost:<port>."
@@ -94,6 +102,15 @@ class Settings(BaseModel):
     @classmethod
     def _public_url(cls, value: str | None) -> str | None:
         return None if value is None else origin_of(value)
+
+    @field_validator("master_key_uri")
+    @classmethod
+    def _master_key_uri(cls, value: str | None) -> str | None:
+        if value and not re.fullmatch(r"aws-kms:[^\s]+|vault-transit:[^\s/]+(/[^\s/]+)+", value):
+            raise ValueError(
+                "write it as aws-kms:<key id, arn or alias> or vault-transit:<mount>/<key>"
+            )
+        return value
 
     @field_validator("resolve_limit")
     @classmethod

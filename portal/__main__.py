@@ -51,9 +51,14 @@ def _serve(settings: PortalSettings, listener: socket.socket) -> int:
     except PapitaError as error:
         return _refuse(str(error), FAILED)
     wiring.use(services)
+
+    def on_ready() -> None:
+        _announce(services)
+        services.start()
+
     try:
         config = uvicorn.Config(
-            create_app(services, on_ready=lambda: _announce(services)),
+            create_app(services, on_ready=on_ready),
             log_config=None,
             access_log=False,
             ws_ping_interval=5,

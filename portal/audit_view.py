@@ -1,31 +1,110 @@
-"""Audit entries as rows of text; ids become user names where there is such a user."""
+"""The audit log in words: what happened, who did it, and what is wrong with a damaged log."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import groupby
+from urllib.parse import urlencode
 
-from papita_core.audit.service import Entry
-from papita_core.users.service import UserService
+from papita_core.audit.search import FAILED
+from papita_core.audit.service import Damage, Entry
+from papita_core.projects.catalogue import PROJECTS
+
+EXPORT = "/api/audit/export"
+
+# What an action is called on the page. One that is missing here shows its own name.
+ACTIONS = {
+    "audit.begun-anew": "began the log anew, after its rows were removed",
+    "audit.stream-opened": "opened a stream of the log",
+    "credential.blocked": "blocked a credential",
+    "credential.created": "added a credential",
+    "credential.deleted": "deleted a credential",
+    "credential.disabled": "switched a credential off",
+    "credential.enabled": "switched a credential on",
+    "credential.read": "read a key",
+    "credential.replaced": "changed a credential",
+    "credential.shared": "shared a credential",
+    "credential.tested": "tested a key",
+    "credential.unblocked": "unblocked a credential",
+    "credential.unreadable": "found a key unreadable",
+    "credential.unshared": "stopped sharing a credential",
+    "grant.allowed": "allowed a project to use a key",
+    "grant.revoked": "withdrew a project's permission",
+    "key.audit-rotated": "rotated the key of the log",
+    "key.master-added": "added a master key",
+    "key.master-removed": "removed a master key",
+    "key.rotated": "finished rotating the root key",
+    "key.rotation-started": "began to rotate the root key",
+    "key.signing-rotated": "rotated the key that signs tokens",
+    "lease.issued": "was given access for minutes",
+    "project.disabled": "switched a project off",
+    "project.enabled": "switched a project on",
+    "token.created": "made an access token",
+    "token.revoked": "revoked an access token",
+    "user.created": "added a user",
+    "user.disabled": "disabled a user",
+    "user.enabled": "enabled a user",
+    "user.password-reset": "reset a password",
+    "vault.backed-up": "made a backup",
+    "vault.restored": "restored a backup",
+}
+HEADS = ("UTC", "Who", "What", "Outcome", "Row")
+OUTCOMES = {"Any": None, "Done": "ok", "Refused or failed": FAILED}
+
+DAMAGES = {
+    "edited": "Row {seq} of stream {stream} was changed after it was written.",
+    "removed": "Row {seq} of stream {stream} was removed, and perhaps others after it.",
+    "inserted": "Row {seq} of stream {stream} was not written by Papita: somebody put it there.",
+    "reordered": "Row {seq} of stream {stream} changed places with a later one.",
+    "cut off": "The end of stream {stream} was cut off: rows from {seq} on are missing.",
+    "head gone": "Rows of stream {stream} were removed as a whole, or the record of its last row.",
+}
+WHAT_TO_DO = (
+    "Somebody who can write to the database did this, or the disk is faulty. Keep a copy of the"
+    " database as it is now, compare it with your last backup or export, and find out who had"
+    " access since. Only rows before the damage are proven to be whole."
+)
 
 
-def entry_rows(entries: Iterable[Entry], users: UserService) -> Iterator[tuple[str, ...]]:
-    """Number, time, action, actor, owner, project, outcome of each entry."""
-    names: dict[str | None, str] = {None: ""}
+def action_words(action: str) -> str:
+    return ACTIONS.get(action, action)
 
-    def name(user_id: str | None) -> str:
-        if user_id not in names:
-            user = users.by_id(str(user_id))
-            names[user_id] = user.username if user is not None else str(user_id)
-        return names[user_id]
 
+def damage_sentence(damage: Damage) -> str:
+    return DAMAGES[damage.kind].format(stream=damage.stream, seq=damage.seq)
+
+
+def days(first: date | None, last: date | None) -> tuple[datetime | None, datetime | None]:
+    """The first moment of the first day, and the first moment after the last day, in UTC."""
+    since, until = (
+        None if day is None else datetime.combine(day, time(), UTC) for day in (first, last)
+    )
+    return since, None if until is None else until + timedelta(days=1)
+
+
+def export_url(file_type: str, wanted: Mapping[str, str | None]) -> str:
+    """The address that streams what a filter finds. `wanted` has the API's own parameters."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return f"{EXPORT}?{urlencode({'format': file_type, **given})}"
+
+
+def by_day(entries: Iterable[Entry]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """The entries of each UTC day under its name, as rows for a table with `HEADS`."""
+    for day, some in groupby(entries, key=lambda entry: entry.at.date()):
+        yield f"{day:%A}, {day.day} {day:%B %Y}", list(entry_rows(some))
+
+
+def entry_rows(entries: Iterable[Entry]) -> Iterator[tuple[str, ...]]:
+    """Time, who, what, outcome and place of each entry."""
+    titles = {project.id: project.title for project in PROJECTS}
     for entry in entries:
         event = entry.event
-        yield (
-            str(entry.seq),
-            f"{entry.at:%Y-%m-%d %H:%M:%S}",
-            event.action,
-            name(event.actor_id),
-            name(event.owner_id),
-            event.project_id or "",
-            event.outcome,
-        )
+        who = entry.actor_name or titles.get(event.actor_id or "") or event.actor_id or "Papita"
+        if event.owner_id is not None and event.owner_id != event.actor_id:
+            who += f" for {entry.owner_name or event.owner_id}"
+        what = action_words(event.action)
+        if event.project_id is not None and event.project_id != event.actor_id:
+            what += f": {titles.get(event.project_id, event.project_id)}"
+        place = str(entry.seq) if entry.stream == "main" else f"{entry.stream} {entry.seq}"
+        yield f"{entry.at:%H:%M:%S}", who, what, event.outcome, place

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Literal
 from uuid import uuid4
 
 import streamlit as st
@@ -25,13 +26,14 @@ from alchat_core.client import (
     UserClient,
 )
 from alchat_core.client import NotFound as NotThere
+from papita_core.credential_types import meets
 from papita_core.errors import PapitaError, Unauthenticated
-from portal import wiring
+from portal import navigation, wiring
 from portal.blocks import BlockSplitter, split
 from portal.brand import show_mark
 from portal.credential_form import add_credential, replace_credential
 from portal.frame import page_sidebar
-from portal.project_cards import start_with_progress
+from portal.project_cards import ask_consent, start_with_progress
 from portal.session import Following, Place, SignedIn, Unsent, actor, current, tab
 from portal.words import plain, typed
 
@@ -60,11 +62,15 @@ _asking = ThreadPoolExecutor(max_workers=16, thread_name_prefix="al-chat")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a user reads in place of an answer. `code` decides which next steps are offered."""
+    """What a user reads in place of an answer. `code` decides which next steps are offered.
+
+    `begun` says that part of the answer stands above it.
+    """
 
     code: str
     sentence: str
     user_message_id: str | None = None
+    begun: bool = False
 
 
 @dataclass(slots=True)
@@ -222,14 +228,6 @@ def open_conversation(conversation_id: str | None) -> None:
         st.query_params.pop(QUERY, None)
     else:
         st.query_params[QUERY] = conversation_id
-
-
-def allow() -> None:
-    try:
-        wiring.services().papita.grants.allow(actor(), wiring.AL_CHAT)
-        tab().notice = "AL-Chat may use your key now."
-    except PapitaError as error:
-        tab().notice = str(error)
 
 
 def show_earlier() -> None:
@@ -466,7 +464,9 @@ def _show_message(user: SignedIn, message: Message, *, last: bool) -> None:
         st.markdown(block)
     state = message.run.state if message.run else "completed"
     if message.error is not None:
-        problem = Problem(message.error.code, message.error.message, message.parent_id)
+        problem = Problem(
+            message.error.code, message.error.message, message.parent_id, bool(message.content)
+        )
         _show_problem(user, problem, offer=last)
     elif state == "cancelled":
         st.caption(":material/stop_circle: Stopped.")
@@ -508,19 +508,24 @@ def _show_problem(
                 "Add a key", icon=":material/key:", type="primary", key=f"al_chat_key_{key}"
             ):
                 add_credential()
-        elif problem.code in ("credential-rejected", "credential-expired", "quota-exceeded"):
+        elif problem.code in ("credential-rejected", "credential-expired"):
             if st.button(
                 "Replace the key", icon=":material/key:", type="primary", key=f"al_chat_key_{key}"
             ):
                 _replace_key(user)
         elif problem.code == "consent-required":
-            st.button(
-                "Allow AL-Chat",
+            if st.button(
+                "Allow again" if problem.begun else "Allow AL-Chat",
                 icon=":material/verified_user:",
                 type="primary",
                 key=f"al_chat_allow_{key}",
-                on_click=allow,
-            )
+            ):
+                project = wiring.services().papita.projects.get(wiring.AL_CHAT)
+                ask_consent(project, lambda _: _go_on(problem, unsent=unsent))
+        elif problem.code == "credential-disabled":
+            _link("credentials", "Open credentials", key, primary=True)
+        elif problem.code == "project-disabled" and user.actor.may("projects:manage"):
+            _link("projects", "Open projects", key, primary=True)
         elif problem.code == "conversation-missing":
             st.button(
                 "New chat", key="al_chat_new_instead", on_click=open_conversation, args=(None,)
@@ -538,6 +543,23 @@ def _show_problem(
             )
         elif problem.code not in ("conversation-missing", "consent-required"):
             st.button("Try again", icon=":material/refresh:", key=f"al_chat_reload_{key}")
+        if problem.code == "quota-exceeded":
+            _link("credentials", "Open credentials", key)
+
+
+def _link(page: str, label: str, key: str, *, primary: bool = False) -> None:
+    kind: Literal["primary", "secondary"] = "primary" if primary else "secondary"
+    icon = navigation.entry(page).icon
+    if st.button(label, icon=icon, type=kind, key=f"al_chat_{page}_{key}"):
+        st.switch_page(navigation.page(page))
+
+
+def _go_on(problem: Problem, *, unsent: bool) -> None:
+    """What failed for want of consent is tried again."""
+    if unsent:
+        send_again()
+    elif problem.user_message_id is not None:
+        try_again(problem.user_message_id)
 
 
 def _start() -> None:
@@ -552,16 +574,22 @@ def _start() -> None:
 
 
 def _replace_key(user: SignedIn) -> None:
-    vault = wiring.services().papita.credentials
+    """The form for the key that failed; where that is not the user's own, the list of keys."""
+    papita = wiring.services().papita
+    asked = papita.projects.get(wiring.AL_CHAT).credential_types
     mine = [
         item
-        for item in vault.list(user.actor, limit=200).items
-        if item.credential_type == "openai" and item.project_id in (None, wiring.AL_CHAT)
+        for item in papita.credentials.list(user.actor, limit=200).items
+        if item.project_id in (None, wiring.AL_CHAT)
+        and any(meets(item.credential_type, kind) for kind in asked)
     ]
+    used = papita.grants.which(user.actor, wiring.AL_CHAT).credential
+    if used is not None:
+        mine = [item for item in mine if item.id == used.id]
     if mine:
         replace_credential(min(mine, key=lambda item: item.project_id is None))
     else:
-        add_credential()
+        st.switch_page(navigation.page("credentials"))
 
 
 # --- following ---

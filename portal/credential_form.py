@@ -1,189 +1,459 @@
 """The dialogs in which a credential is added, replaced and deleted, for every page that needs them.
 
-A key that was saved is cleared from the tab at once; one that was refused stays in its field, so
-that nothing has to be typed again.
+A key that was saved is cleared from the tab at once; one that was refused stays in its field until
+the dialog closes, so that nothing has to be typed again. The fields come from `CREDENTIAL_TYPES`.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from papita_core.credential_types import CREDENTIAL_TYPES, CredentialType
-from papita_core.errors import InvalidInput, PapitaError
+from papita_core.credential_types import CREDENTIAL_TYPES, CredentialType, Field, doubt, meets
+from papita_core.errors import InvalidInput, PapitaError, PreconditionFailed, TestFailed
 from papita_core.vault.service import CredentialInfo, NewCredential, ReplaceCredential
 from portal import wiring
+from portal.confirm import Question, confirm
+from portal.credential_tests import start_test
 from portal.session import actor, require_user, tab
-from portal.words import plain, show_field_error
+from portal.words import day, plain, show_field_error
 
 FORM = "credential"
-FIELDS = ("label", "type", "base_url", "key", "api_key")
+TYPE = f"{FORM}_type"
+BASE_URL = f"{FORM}_base_url"
+ROWS = f"{FORM}_rows"
+ANYWAY = "anyway"  # a problem of this name offers to go on without the test
+FIELD_OF = {"baseUrl": "base_url", "projectId": "project_id", "expiresAt": "expires_at"}
+NEVER_SHOWN = (
+    "It is tested when you save it, stored encrypted, and never shown again, neither to you nor to"
+    " an administrator."
+)
+TESTED_FIRST = "A new key is tested first. The old one stays in force until the new one has passed."
+ALL_THE_SAME = "You can save it all the same."
+SHORT_DOUBT = 75  # characters, about one line
+CHANGED = (
+    "This credential was changed meanwhile, in another tab or by a program. Nothing was saved. Look"
+    " at what is there now, or save again to put yours in its place."
+)
 
 
-def _clear() -> None:
+def clear() -> None:
+    """Forgets what was typed, keys first of all."""
     tab().errors.pop(FORM, None)
-    for name in FIELDS:
-        st.session_state.pop(f"{FORM}_{name}", None)
+    for name in list(st.session_state):
+        if str(name).startswith(f"{FORM}_"):
+            del st.session_state[name]
 
 
-@st.dialog("Add credential", icon=":material/key:", on_dismiss=_clear)
+@st.dialog("Add credential", icon=":material/key:", on_dismiss=clear)
 def add_credential() -> None:
-    """A new credential. The kinds and their fields come from `CREDENTIAL_TYPES`."""
+    """A new credential; its first test begins when it is stored."""
     _close_when_done()
     st.session_state.setdefault(f"{FORM}_key", secrets.token_hex(16))
-    with st.form("add_credential", border=False):
-        _text("Label", "label", placeholder="For example: personal", max_chars=200)
-        kind = _type_field(None)
-        _key_field(kind, placeholder="sk-…")
-        _text("Base URL", "base_url", kind.default_base_url, autocomplete="off")
-        _save_button(_create)
-    st.caption(
-        f"[Where to get a key]({kind.key_url}). It is stored encrypted and never shown again."
-    )
+    form = _Form()
+    form.label("", placeholder="For example: personal")
+    kind = form.kind()
+    form.secret(kind)
+    form.base_url(kind, kind.default_base_url or "")
+    form.use(kind, None, None)
+    if form.save():
+        _create(form, kind)
 
 
-@st.dialog("Replace credential", icon=":material/key:", on_dismiss=_clear)
+@st.dialog("Replace credential", icon=":material/key:", on_dismiss=clear)
 def replace_credential(info: CredentialInfo) -> None:
-    """New values for a credential; an empty key keeps the one that is there."""
+    """New values for a credential. An empty key keeps the one that is there; another one takes
+    its place only after it has passed its test, unless the user says otherwise.
+    """
     _close_when_done()
-    with st.form("replace_credential", border=False):
-        _text("Label", "label", info.label, max_chars=200)
-        kind = _type_field(info)
-        _key_field(kind, placeholder=f"Leave empty to keep {info.hint}")
-        _text("Base URL", "base_url", info.base_url, autocomplete="off")
-        _save_button(_replace, info)
+    st.session_state.setdefault(f"{FORM}_etag", info.etag)
+    kind = CREDENTIAL_TYPES[info.credential_type]
+    form = _Form()
+    st.caption(f"{kind.title} `{info.hint}`" if info.hint else kind.title)
+    form.label(info.label)
+    form.secret(kind, instead_of=info.hint)
+    form.base_url(kind, info.base_url)
+    form.use(kind, info.project_id, info.expires_at)
+    saved, anyway = form.save(), form.anyway()
+    if saved or anyway:
+        _replace(form, info, kind, test_first=not anyway)
 
 
-@st.dialog("Delete credential", icon=":material/delete:")
 def delete_credential(info: CredentialInfo) -> None:
     """Asks, then deletes."""
-    _close_when_done()
-    st.markdown(
-        f"Delete **{plain(info.label)}** ({info.hint})? Projects that use it stop working"
-        " until there is another one. This cannot be undone."
+    others = "" if info.shared == "nobody" else " Those you share it with lose it, too."
+
+    def delete() -> str:
+        state = tab()
+        wiring.services().papita.credentials.delete(actor(), info.id, etag=info.etag)
+        state.models_until = 0.0
+        return "Credential deleted."
+
+    confirm(
+        Question(
+            "Delete credential",
+            f"Delete **{plain(info.label)}** ({info.hint})? Projects that use it stop working"
+            f" until there is another one.{others} This cannot be undone.",
+            "Delete",
+            delete,
+            "credentials:write",
+            icon=":material/delete:",
+        )
     )
-    _problem("form")
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        st.button("Cancel", key=f"{FORM}_cancel", on_click=_done)
-        st.button("Delete", key=f"{FORM}_delete", type="primary", on_click=_delete, args=(info,))
 
 
 def _close_when_done() -> None:
     require_user("credentials:write")
-    if tab().dialog_done:
-        tab().dialog_done = False
+    state = tab()
+    if state.dialog_done:
+        state.dialog_done = False
+        state.models_until = 0.0
+        clear()
         st.rerun(scope="app")
 
 
-def _done(notice: str | None = None) -> None:
-    _clear()
-    tab().dialog_done = True
-    if notice:
-        tab().notice = notice
+# --- the form ---
+
+
+class _Form:
+    """The fields in the order in which they are asked for, and below each what is wrong with it.
+
+    A form of Streamlit's own it is not: the fields have to change with the type at once.
+    """
+
+    def __init__(self) -> None:
+        self._slots: dict[str, DeltaGenerator] = {}
+
+    def label(self, value: str, **options: Any) -> None:
+        self._text("Label", "label", value, autocomplete="off", **options)
+
+    def kind(self) -> CredentialType:
+        """The type, what it is for, and where one gets a key."""
+        chosen = st.selectbox(
+            "Type",
+            list(CREDENTIAL_TYPES),
+            format_func=lambda kind: CREDENTIAL_TYPES[kind].title,
+            key=TYPE,
+            on_change=_type_changed,
+        )
+        kind = CREDENTIAL_TYPES[chosen]
+        link = f" [Get a key]({kind.key_url})" if kind.key_url else ""
+        st.caption(plain(kind.summary) + link)
+        self._slot("credentialType")
+        return kind
+
+    def secret(self, kind: CredentialType, instead_of: str | None = None) -> None:
+        """The secret fields; `instead_of` is the hint of the secret that is there already."""
+        if kind.own_fields:
+            self._own_fields(instead_of)
+        else:
+            key, *more = kind.fields
+            self._key(kind, key, instead_of)
+            for item in more:
+                if item.required:
+                    self._secret_field(item)
+            optional = [item for item in more if not item.required]
+            if optional:
+                with st.expander("More fields", expanded=_typed(optional)):
+                    for item in optional:
+                        self._secret_field(item)
+        self._slot("credentials")
+
+    def base_url(self, kind: CredentialType, value: str) -> None:
+        if kind.takes_base_url:
+            self._text("Base URL", "base_url", value, placeholder="https://", autocomplete="off")
+
+    def use(
+        self, kind: CredentialType, project_id: str | None, expires_at: datetime | None
+    ) -> None:
+        """For which project, and until when."""
+        projects = {"": "All projects"} | {
+            project.id: project.title
+            for project in wiring.services().papita.projects.catalogue()
+            if project.installed and any(meets(kind.id, it) for it in project.credential_types)
+        }
+        left, right = st.columns(2)
+        with left:
+            options = list(projects)
+            st.selectbox(
+                "Use for",
+                options,
+                index=options.index(project_id) if project_id in projects else 0,
+                format_func=lambda project: projects[project],
+                key=f"{FORM}_project_id",
+                on_change="ignore",
+            )
+            self._slot("project_id")
+        with right:
+            today = datetime.now(UTC).date()
+            until = expires_at.date() if expires_at else None
+            st.date_input(
+                "Expires",
+                value=until if until and until >= today else None,
+                min_value=today,
+                max_value=today + timedelta(days=3650),
+                key=f"{FORM}_expires_at",
+                on_change="ignore",
+            )
+            self._slot("expires_at")
+
+    def save(self) -> bool:
+        self._slot("form")
+        self._slot(ANYWAY)
+        return st.button("Save", key=f"{FORM}_save", type="primary", width="stretch")
+
+    def anyway(self) -> bool:
+        """Whether the user goes on although the new key has not passed its test."""
+        self._slots["button"] = st.empty()
+        return self._anyway_button() if ANYWAY in _errors() else False
+
+    def attempt(self, action: Callable[[], str], waiting: str) -> None:
+        """Does it; then closes the dialog with the notice, or shows what is wrong."""
+        state = tab()
+        state.errors.pop(FORM, None)
+        try:
+            with st.spinner(waiting):
+                state.notice = action()
+                # A second click ends this script at the next look at the session: it must find
+                # that the work is done.
+                state.dialog_done = True
+        except InvalidInput as error:
+            state.errors[FORM] = {
+                FIELD_OF.get(name, name): sentence for name, sentence in error.errors.items()
+            }
+        except TestFailed as error:
+            state.errors[FORM] = {ANYWAY: str(error)}
+        except PapitaError as error:
+            state.errors[FORM] = {"form": str(error)}
+        else:
+            _close_when_done()
+        # The same key with another body would be refused as a different request.
+        st.session_state[f"{FORM}_key"] = secrets.token_hex(16)
+        self._show_problems()
+
+    # --- pieces ---
+
+    def _slot(self, name: str) -> None:
+        self._slots[name] = st.empty()
+        self._show(name)
+
+    def _show(self, name: str) -> None:
+        sentence = _errors().get(name)
+        with self._slots[name]:
+            if sentence is None:
+                st.empty()
+            elif name in ("form", ANYWAY):
+                st.error(plain(sentence), icon=":material/error:")
+            else:
+                show_field_error(sentence)
+
+    def _show_problems(self) -> None:
+        for name in self._slots:
+            if name != "button":
+                self._show(name)
+        for name in _errors().keys() - self._slots.keys():
+            with self._slots["form"]:
+                show_field_error(_errors()[name])
+        if ANYWAY in _errors() and "button" in self._slots:
+            with self._slots["button"]:
+                self._anyway_button()
+
+    def _anyway_button(self) -> bool:
+        with self._slots["button"]:
+            return st.button(
+                "Replace anyway",
+                key=f"{FORM}_anyway",
+                icon=":material/warning:",
+                width="stretch",
+                help="Puts the new key in place although its test failed.",
+            )
+
+    def _text(self, label: str, name: str, value: str = "", **options: Any) -> None:
+        st.session_state.setdefault(f"{FORM}_{name}", value)
+        st.text_input(label, key=f"{FORM}_{name}", on_change="ignore", **options)
+        self._slot(name)
+
+    def _key(self, kind: CredentialType, item: Field, instead_of: str | None) -> None:
+        # The same number of lines with a doubt and without: nothing moves while one clicks on.
+        with st.container(gap="xxsmall"):
+            st.text_input(
+                item.label,
+                key=f"{FORM}_{item.name}",
+                type="password",
+                autocomplete="off",
+                placeholder=_placeholder(item, instead_of),
+            )
+            doubtful = doubt(kind, _value(item.name).strip())
+            if doubtful:
+                more = f" {ALL_THE_SAME}" if len(doubtful) < SHORT_DOUBT else ""
+                st.caption(f":orange[:material/warning: {plain(doubtful + more)}]")
+            else:
+                st.caption(NEVER_SHOWN if instead_of is None else TESTED_FIRST)
+        self._slot(item.name)
+
+    def _secret_field(self, item: Field) -> None:
+        st.text_input(
+            item.label,
+            key=f"{FORM}_{item.name}",
+            type="password" if item.secret else "default",
+            autocomplete="off",
+            on_change="ignore",
+        )
+        self._slot(item.name)
+
+    def _own_fields(self, instead_of: str | None) -> None:
+        rows: list[int] = st.session_state.setdefault(ROWS, [0])
+        for row in rows:
+            with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+                st.text_input(
+                    "Field name",
+                    key=f"{FORM}_name_{row}",
+                    placeholder="client_id",
+                    autocomplete="off",
+                    on_change="ignore",
+                    width=160,
+                )
+                st.text_input(
+                    "Value",
+                    key=f"{FORM}_value_{row}",
+                    type="password",
+                    autocomplete="off",
+                    on_change="ignore",
+                )
+                if len(rows) > 1:
+                    st.button(
+                        ":material/close:",
+                        key=f"{FORM}_drop_{row}",
+                        help="Remove this field",
+                        on_click=_drop_row,
+                        args=(row,),
+                    )
+        st.button(
+            "Add a field",
+            key=f"{FORM}_more",
+            icon=":material/add:",
+            type="tertiary",
+            on_click=_more,
+        )
+        if instead_of is not None:
+            st.caption("Leave all fields empty to keep what is stored. New ones replace all of it.")
+
+
+def _type_changed() -> None:
+    # What was typed for another provider's address would be wrong now; the rest stays.
+    kind = CREDENTIAL_TYPES[st.session_state[TYPE]]
+    st.session_state[BASE_URL] = kind.default_base_url or ""
+    tab().errors.pop(FORM, None)
+
+
+def _more() -> None:
+    rows = st.session_state[ROWS]
+    st.session_state[ROWS] = [*rows, max(rows) + 1]
+
+
+def _drop_row(row: int) -> None:
+    st.session_state[ROWS] = [it for it in st.session_state[ROWS] if it != row]
+
+
+def _placeholder(item: Field, instead_of: str | None) -> str | None:
+    if instead_of is not None:
+        return f"Leave empty to keep {instead_of}"
+    return None if item.required else "Optional"
 
 
 def _errors() -> Mapping[str, str]:
     return tab().errors.get(FORM, {})
 
 
-def _problem(*names: str) -> None:
-    for name in names:
-        if name in _errors():
-            show_field_error(_errors()[name])
-
-
-def _text(label: str, name: str, value: str = "", **options: Any) -> None:
-    st.session_state.setdefault(f"{FORM}_{name}", value)
-    st.text_input(label, key=f"{FORM}_{name}", **options)
-    _problem({"base_url": "baseUrl"}.get(name, name))
-
-
-def _type_field(info: CredentialInfo | None) -> CredentialType:
-    kinds = list(CREDENTIAL_TYPES)
-    chosen = st.selectbox(
-        "Type",
-        kinds,
-        index=kinds.index(info.credential_type) if info else 0,
-        format_func=lambda kind: CREDENTIAL_TYPES[kind].title,
-        key=f"{FORM}_type",
-        disabled=info is not None,
-    )
-    _problem("credentialType")
-    return CREDENTIAL_TYPES[chosen]
-
-
-def _key_field(kind: CredentialType, placeholder: str) -> None:
-    for item in kind.fields:
-        st.text_input(
-            item.label,
-            key=f"{FORM}_{item.name}",
-            type="password",
-            autocomplete="off",
-            placeholder=placeholder,
-        )
-        _problem(item.name)
-    _problem("credentials")
-
-
-def _save_button(callback: Any, *args: Any) -> None:
-    _problem("form")
-    st.form_submit_button("Save", type="primary", width="stretch", on_click=callback, args=args)
-
-
 def _value(name: str) -> str:
     return str(st.session_state.get(f"{FORM}_{name}") or "")
 
 
+def _typed(items: list[Field]) -> bool:
+    return any(_value(item.name) for item in items)
+
+
+# --- what it does ---
+
+
 def _secret(kind: CredentialType) -> dict[str, str]:
+    if kind.own_fields:
+        rows = st.session_state.get(ROWS, [])
+        named = {_value(f"name_{row}").strip(): _value(f"value_{row}") for row in rows}
+        return {name: value for name, value in named.items() if name or value}
     return {item.name: _value(item.name) for item in kind.fields}
 
 
-def _create() -> None:
-    kind = CREDENTIAL_TYPES[_value("type")]
-    new = NewCredential(kind.id, _secret(kind), label=_value("label"), base_url=_value("base_url"))
-    _attempt(
-        lambda: wiring.services().papita.credentials.create(
-            actor(), new, idempotency_key=_value("key")
-        ),
-        "Credential saved.",
+def _expires_at(before: datetime | None = None) -> datetime | None:
+    """The end of the chosen day in UTC; the very time that was set before if it is the same day."""
+    chosen: date | None = st.session_state.get(f"{FORM}_expires_at")
+    if chosen is None:
+        return None
+    if before is not None and before.date() == chosen:
+        return before
+    return datetime.combine(chosen, time(23, 59, 59), UTC)
+
+
+def _create(form: _Form, kind: CredentialType) -> None:
+    new = NewCredential(
+        kind.id,
+        _secret(kind),
+        label=_value("label"),
+        project_id=_value("project_id") or None,
+        base_url=_value("base_url") or None,
+        expires_at=_expires_at(),
     )
+    key = st.session_state[f"{FORM}_key"]
+
+    def create() -> str:
+        who = actor()
+        made = wiring.services().papita.credentials.create(who, new, idempotency_key=key)
+        if kind.probe is not None:
+            start_test(who, made.id)
+        return "Credential saved."
+
+    form.attempt(create, "Saving …")
 
 
-def _replace(info: CredentialInfo) -> None:
-    kind = CREDENTIAL_TYPES[info.credential_type]
+def _replace(form: _Form, info: CredentialInfo, kind: CredentialType, *, test_first: bool) -> None:
     secret = _secret(kind)
+    given = any(secret.values())
     new = ReplaceCredential(
         label=_value("label"),
-        project_id=info.project_id,
-        base_url=_value("base_url"),
-        expires_at=info.expires_at,
-        secret=secret if any(secret.values()) else None,
+        project_id=_value("project_id") or None,
+        base_url=_value("base_url") or None,
+        expires_at=_expires_at(info.expires_at),
+        secret=secret if given else None,
     )
-    _attempt(
-        lambda: wiring.services().papita.credentials.replace(actor(), info.id, new, etag=info.etag),
-        "Credential replaced.",
-    )
+    tested = test_first and given and kind.probe is not None
+
+    def replace() -> str:
+        vault, who, state = wiring.services().papita.credentials, actor(), tab()
+        etag = st.session_state[f"{FORM}_etag"]
+        try:
+            vault.replace(who, info.id, new, etag=etag, test_first=tested)
+        except PreconditionFailed:
+            st.session_state[f"{FORM}_etag"] = vault.get(who, info.id).etag
+            raise PreconditionFailed(CHANGED) from None
+        state.tests.pop(info.id, None)
+        return "Credential replaced." if given else "Changes saved."
+
+    form.attempt(replace, "Asking the provider …" if tested else "Saving …")
 
 
-def _delete(info: CredentialInfo) -> None:
-    _attempt(
-        lambda: wiring.services().papita.credentials.delete(actor(), info.id, etag=info.etag),
-        "Credential deleted.",
-    )
-
-
-def _attempt(action: Any, notice: str) -> None:
-    try:
-        action()
-    except InvalidInput as error:
-        tab().errors[FORM] = error.errors
-        # The same key with another body would be refused as a different request.
-        st.session_state[f"{FORM}_key"] = secrets.token_hex(16)
-    except PapitaError as error:
-        tab().errors[FORM] = {"form": str(error)}
-    else:
-        tab().models_until = 0.0
-        _done(notice)
+def expiry_words(expires_at: datetime, now: datetime | None = None) -> str:
+    """`expires in 3 days`, `expires today`, `expired on 3 May 2027`."""
+    now = now or datetime.now(UTC)
+    if expires_at <= now:
+        return f"expired {day(expires_at)}"
+    days = (expires_at.date() - now.date()).days
+    if days == 0:
+        return "expires today"
+    if days == 1:
+        return "expires tomorrow"
+    return f"expires in {days} days" if days <= 60 else f"expires {day(expires_at)}"

@@ -1,48 +1,107 @@
-"""Asks the provider whether a key works, and shows what it said last."""
+"""Asks providers whether keys work, in the background, and shows what they said last.
+
+A test is no part of a script run: a click elsewhere, another page or a closed tab does not end it,
+and its result is in the database. Each tab keeps the tests that it has asked for until it has shown
+them.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
 import streamlit as st
 
+from papita_core.actors import Actor
 from papita_core.errors import PapitaError
 from papita_core.vault.service import CredentialInfo
 from portal import wiring
-from portal.session import SignedIn, tab
+from portal.session import tab
 from portal.words import ago, plain
 
 BADGES = {
     "ok": ("Works", "green", ":material/check:"),
     "rejected": ("Rejected", "red", ":material/block:"),
     "expired": ("Expired", "red", ":material/event_busy:"),
+    "blocked": ("Blocked by an administrator", "red", ":material/lock:"),
+    "disabled": ("Switched off", "gray", ":material/toggle_off:"),
+    "unreadable": ("Unreadable", "red", ":material/broken_image:"),
     "rate_limited": ("Rate limited", "orange", ":material/hourglass_top:"),
     "unreachable": ("Unreachable", "orange", ":material/cloud_off:"),
     "refused": ("Address refused", "orange", ":material/gpp_maybe:"),
     "error": ("Test failed", "orange", ":material/error:"),
     "untested": ("Not tested", "gray", ":material/help:"),
 }
+SAID = {  # for whoever has not asked in this tab
+    "ok": "The provider accepts the key.",
+    "rejected": "The provider rejects the key. Replace it with one that is valid.",
+    "rate_limited": "The provider asks to wait.",
+    "unreachable": "The provider does not answer.",
+    "refused": "The address is not one that may be called from here.",
+    "error": "The provider could not tell.",
+}
+TESTING = ("Testing …", "blue", ":material/progress_activity:")
+WAIT_SECONDS = 0.25
+
+_asking = ThreadPoolExecutor(max_workers=8, thread_name_prefix="key-test")
+
+
+def show_badge(status: str) -> None:
+    """What a test said, or the state that makes a test beside the point."""
+    _badge(BADGES.get(status, BADGES["untested"]))
 
 
 def show_status(info: CredentialInfo) -> None:
-    """The badge of the last test."""
-    title, color, icon = BADGES.get(info.status, BADGES["untested"])
+    """The badge of a credential: its last test, or that one is going on."""
+    if info.id in tab().testing:
+        _badge(TESTING)
+    else:
+        show_badge(info.status)
+
+
+def show_testing() -> None:
+    _badge(TESTING)
+
+
+def _badge(badge: tuple[str, str, str]) -> None:
+    title, color, icon = badge
     st.badge(title, color=color, icon=icon)  # type: ignore[arg-type]
 
 
 def last_test(info: CredentialInfo) -> str:
-    """When the key was tested, and what was said if this tab has asked itself."""
+    """When the key was tested, and what was said."""
+    detail = plain(tab().tests.get(info.id) or SAID.get(info.status, ""))
     if info.checked_at is None:
-        return ""
-    detail = plain(tab().tests.get(info.id, ""))
+        return detail
     return f"Tested {ago(info.checked_at)}" + (f": {detail}" if detail else ".")
 
 
-def test_credential(user: SignedIn, info: CredentialInfo) -> None:
-    """Tests and draws the page again; the badge and a message tell the result."""
-    with st.spinner("Asking the provider …", width="content"):
+def start_test(who: Actor, credential_id: str) -> None:
+    """Begins a test; a credential that is being tested already is not asked twice."""
+    state = tab()
+    if credential_id not in state.testing:
+        vault = wiring.services().papita.credentials
+        state.testing[credential_id] = _asking.submit(vault.test, who, credential_id)
+
+
+def collect_tests() -> bool:
+    """Notes the tests that have ended; True if there was one."""
+    state = tab()
+    ended = [(name, future) for name, future in state.testing.items() if future.done()]
+    for credential_id, future in ended:
+        del state.testing[credential_id]
         try:
-            result = wiring.services().papita.credentials.test(user.actor, info.id)
+            state.tests[credential_id] = future.result().detail
         except PapitaError as error:
-            tab().notice = str(error)
-        else:
-            tab().tests[info.id] = result.detail
-    st.rerun()
+            state.tests[credential_id] = str(error)
+    return bool(ended)
+
+
+def wait_for_tests() -> None:
+    """The last call of a page: stays until a test has ended, then draws the page again.
+
+    The look at the session state is where a click or a closed tab ends this wait, not the test.
+    """
+    while tab().testing:
+        wait(tab().testing.values(), timeout=WAIT_SECONDS, return_when=FIRST_COMPLETED)
+        if collect_tests():
+            st.rerun()

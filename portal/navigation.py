@@ -83,6 +83,46 @@ PAGES = (
         "Which projects may use your keys; take it back at any time.",
     ),
     PageEntry(
+        "access-tokens",
+        ACCOUNT,
+        "pages/account/access_tokens.py",
+        "access-tokens",
+        "Access tokens",
+        ":material/key_vertical:",
+        "tokens:manage",
+        "Tokens with which scripts use the API in your name.",
+    ),
+    PageEntry(
+        "users",
+        ADMIN,
+        "pages/admin/users.py",
+        "users",
+        "Users",
+        ":material/group:",
+        "users:manage",
+        "Who there is, and the switch that keeps a user out.",
+    ),
+    PageEntry(
+        "projects",
+        ADMIN,
+        "pages/admin/projects.py",
+        "projects",
+        "Projects",
+        ":material/apps:",
+        "projects:manage",
+        "Which projects are on, and the switch that stops one for everybody.",
+    ),
+    PageEntry(
+        "vault",
+        ADMIN,
+        "pages/admin/vault.py",
+        "vault",
+        "Vault",
+        ":material/encrypted:",
+        "vault:manage",
+        "The key ring, its rotation, and every credential without its secret.",
+    ),
+    PageEntry(
         "audit",
         ADMIN,
         "pages/admin/audit.py",
@@ -95,16 +135,21 @@ PAGES = (
 )
 
 
+def entry(name: str) -> PageEntry:
+    """The row of the table."""
+    return next(entry for entry in PAGES if entry.name == name)
+
+
 def page(name: str) -> StreamlitPage:
     """The page of this name, to link or switch to."""
-    entry = next(entry for entry in PAGES if entry.name == name)
+    found = entry(name)
     return st.Page(
-        ROOT / entry.file,
-        title=entry.title,
-        icon=entry.icon,
-        url_path=entry.path,
-        default=not entry.path,
-        help=entry.help,
+        ROOT / found.file,
+        title=found.title,
+        icon=found.icon,
+        url_path=found.path,
+        default=not found.path,
+        help=found.help,
     )
 
 

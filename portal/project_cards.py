@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
-from papita_core.credential_types import CREDENTIAL_TYPES
-from papita_core.errors import PapitaError
+from papita_core.credential_types import CREDENTIAL_TYPES, types_for
+from papita_core.errors import PapitaError, ProjectDisabled
 from papita_core.projects.catalogue import Project
 from portal import navigation, wiring
 from portal.launcher import State, Status
@@ -34,20 +35,28 @@ def show_project(user: SignedIn, project: Project) -> None:
             return
         state = st.empty()
         st.space("stretch")
+        off = wiring.services().papita.projects.is_disabled(project.id)
         pressed = st.button(
             f"Open {project.title}",
             type="primary",
             icon=":material/arrow_forward:",
             width="stretch",
             key=f"dashboard_open_{project.id}",
+            disabled=off,
         )
+        if off:
+            tab().launching = None
+            with state.container():
+                st.badge("Switched off", color="orange", icon=":material/power_settings_new:")
+                st.caption(ProjectDisabled.sentence)
+            return
         allowed = not pressed or wiring.services().papita.grants.allowed(user.actor, project.id)
         launching = (pressed and allowed) or tab().launching == project.id
         with state.container():
             if launching and not wiring.services().launcher.is_running(project.id):
                 _badge(Status(State.STARTING))
             else:
-                _show_state(project)
+                show_health(project)
         if not allowed:
             ask_consent(project)
         elif launching:
@@ -56,7 +65,8 @@ def show_project(user: SignedIn, project: Project) -> None:
 
 
 @st.fragment(run_every=2)
-def _show_state(project: Project) -> None:
+def show_health(project: Project) -> None:
+    """What the project is doing at this moment, looked at every two seconds."""
     require_user("projects:launch", seen=False)
     status = wiring.services().launcher.status(project.id)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -70,42 +80,63 @@ def _badge(status: Status) -> None:
     st.badge(title, color=color, icon=icon)  # type: ignore[arg-type]
 
 
+def key_words(project: Project) -> str:
+    """The keys that the project may use, in words: `OpenAI-compatible`."""
+    return " and ".join(
+        CREDENTIAL_TYPES[asked].title + ("-compatible" if len(types_for(asked)) > 1 else "")
+        for asked in project.credential_types
+    )
+
+
+def launch_next(project_id: str) -> None:
+    """The project is launched when the dashboard is drawn again."""
+    tab().launching = project_id
+
+
+def ask_consent(project: Project, then: Callable[[str], None] = launch_next) -> None:
+    """The question that is asked once, before a project may borrow a key.
+
+    `then` is called with the project's id once it is allowed.
+    """
+    tab().dialog_done = False
+    _consent(project, then)
+
+
 @st.dialog("Allow the use of your key", icon=":material/verified_user:")
-def ask_consent(project: Project) -> None:
-    """The question that is asked once, before a project may borrow a key."""
+def _consent(project: Project, then: Callable[[str], None]) -> None:
+    require_user("projects:launch")
     if tab().dialog_done:
         tab().dialog_done = False
         st.rerun(scope="app")
-    kinds = " and ".join(CREDENTIAL_TYPES[kind].title for kind in project.credential_types)
     st.markdown(
-        f"**{project.title} may use your {kinds} key while it writes an answer.** It borrows the"
-        " key for minutes, never keeps it, and every use is recorded. You can take this back at"
-        " any time under Connected apps."
+        f"**{project.title} may use your {key_words(project)} key while it writes an answer.** It"
+        " borrows the key for minutes, never keeps it, and every use is recorded. You can take"
+        " this back at any time under Connected apps."
     )
     problem = tab().errors.get("consent", {}).get("form")
     if problem:
         st.error(problem)
     with st.container(horizontal=True, horizontal_alignment="right"):
-        st.button("Not now", key="consent_no", on_click=_answer, args=(project.id, False))
+        st.button("Not now", key="consent_no", on_click=_answer, args=(project.id, None))
         st.button(
             "Allow",
             key="consent_yes",
             type="primary",
             on_click=_answer,
-            args=(project.id, True),
+            args=(project.id, then),
         )
 
 
-def _answer(project_id: str, yes: bool) -> None:
+def _answer(project_id: str, then: Callable[[str], None] | None) -> None:
     state = tab()
     state.errors.pop("consent", None)
-    if yes:
+    if then is not None:
         try:
             wiring.services().papita.grants.allow(actor(), project_id)
         except PapitaError as error:
             state.errors["consent"] = {"form": str(error)}
             return
-        state.launching = project_id
+        then(project_id)
     state.dialog_done = True
 
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import streamlit as st
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit.runtime.pages_manager import PagesManager
 
 from papita_core.api.app import create_api
+from papita_core.api.problems import http_problem
 from papita_core.errors import PapitaError
 from portal.cookie_routes import session_routes
 from portal.headers import SecurityHeaders, is_own_route
@@ -72,7 +74,8 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
             Route("/readyz", readyz),
             *session_routes(papita, services.settings),
             Mount("/api", app=create_api(papita, runner=services.launcher)),
-        ]
+        ],
+        exception_handlers={HTTPException: http_problem},
     )
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,6 +7,7 @@ last is in a database.
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import streamlit as st
@@ -15,6 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from papita_core.actors import Actor
 from papita_core.errors import Unauthenticated
 from papita_core.users.sessions import SignInSession
+from papita_core.vault.service import TestResult
 from portal import wiring
 
 KEY = "papita_tab"
@@ -81,6 +83,7 @@ class Tab:
     sidebar: DeltaGenerator | None = None
     errors: dict[str, dict[str, str]] = field(default_factory=dict)
     tests: dict[str, str] = field(default_factory=dict)
+    testing: dict[str, Future[TestResult]] = field(default_factory=dict)
     messages_shown: int = 0
     places: tuple[Place, ...] = ()
     model_of: str | None = None

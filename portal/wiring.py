@@ -13,6 +13,7 @@ from pathlib import Path
 
 from alchat_core.client import AlChatClient
 from papita_core.app import Papita, build
+from papita_core.operations.housekeeping import Housekeeper, Housekeeping
 from portal.launcher import Launcher, Service, python_module
 from portal.settings import PortalSettings
 
@@ -30,9 +31,20 @@ class Services:
     papita: Papita
     alchat: AlChatClient
     launcher: Launcher
+    housekeeper: Housekeeper
+
+    def start(self) -> None:
+        """Begins the work that nobody waits for: goes on with a rotation that a stop of the portal
+        interrupted, and tidies up now and every hour.
+        """
+        threading.Thread(
+            target=self.papita.rotation.resume, name="resume-rotation", daemon=True
+        ).start()
+        self.housekeeper.start()
 
     def close(self) -> None:
-        """Stops the projects that were started and lets go of the databases."""
+        """Ends that work, stops the projects that were started and lets go of the databases."""
+        self.housekeeper.close()
         self.launcher.close()
         self.alchat.close()
         self.papita.close()
@@ -62,7 +74,13 @@ def make_services(settings: PortalSettings) -> Services:
     """Migrates, opens the vault and connects; nothing is started yet."""
     papita = build(settings)
     alchat = AlChatClient(settings.alchat_origin)
-    return Services(settings, papita, alchat, _launcher(settings, alchat))
+    return Services(
+        settings,
+        papita,
+        alchat,
+        _launcher(settings, alchat),
+        Housekeeper(Housekeeping(papita.database, papita.rotation.rotate_signing_if_due)),
+    )
 
 
 def _launcher(settings: PortalSettings, alchat: AlChatClient) -> Launcher:

@@ -25,9 +25,18 @@ def ago(then: datetime, now: datetime | None = None) -> str:
         if seconds < limit:
             if not unit:
                 return "just now"
-            count = int(seconds // size)
-            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+            return f"{plural(int(seconds // size), unit)} ago"
+    return day(then)
+
+
+def day(then: datetime) -> str:
+    """`on 3 May 2027`."""
     return f"on {then.day} {then:%B %Y}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 user`, `2 users`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def plain(text: str) -> str:

@@ -135,6 +135,8 @@ class RunBody(_Wire):
     finished_at: str | None
     last_event: int
     error: RunErrorBody | None
+    credential_id: str | None = Field(description="Which of your credentials in Papita it used.")
+    credential_type: str | None
 
 
 class ModelBody(_Wire):

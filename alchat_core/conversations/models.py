@@ -96,6 +96,8 @@ class Run:
     finished_at: int | None
     last_event: int
     error: dict[str, Any] | None
+    credential_id: str | None
+    credential_type: str | None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -109,6 +111,8 @@ class Run:
             "finishedAt": iso(self.finished_at),
             "lastEvent": self.last_event,
             "error": self.error,
+            "credentialId": self.credential_id,
+            "credentialType": self.credential_type,
         }
 
 

@@ -86,6 +86,9 @@ runs = Table(
     Column("last_event", Integer, nullable=False),
     Column("error", JSON(none_as_null=True)),
     Column("usage", JSON(none_as_null=True)),
+    # Which of the owner's credentials in Papita wrote the answer; never what it holds.
+    Column("credential_id", String(64)),
+    Column("credential_type", String(64)),
 )
 # Written out, not bound: only so can the partial indexes below serve the query.
 ACTIVE = runs.c.state.in_([literal_column("'queued'"), literal_column("'running'")])

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-MAX_LINE_BYTES = 8 * 1024 * 1024
+MAX_LINE_BYTES = 1024 * 1024
 
 
 class MalformedStreamError(Exception):

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import httpx2
@@ -24,13 +24,14 @@ from openai import (
     AsyncOpenAI,
     AsyncStream,
     DefaultAioHttpClient,
+    Omit,
     OpenAIError,
     Timeout,
 )
 from openai._types import RequestOptions
 from openai._vendor.httpx_aiohttp.transport import AiohttpTransport
 
-from alchat_core.credential_manager import Lease
+from alchat_core.credential_manager import Loan
 from alchat_core.errors import RunError
 from alchat_core.providers.guard import NOT_ALLOWED, AddressRefusedError, Guard, GuardedResolver
 from alchat_core.providers.lines import (
@@ -72,7 +73,14 @@ _NOT_FOR_CHAT = (
 )
 _MAX_MODELS = 500
 _MAX_LIST_BYTES = 4 * 1024 * 1024
+_MAX_REFUSAL_BYTES = 64 * 1024
 _REMEMBERED_ORIGINS = 1000
+
+# Where a key does not go as `Authorization: Bearer`. Anthropic's list of models is no part of its
+# OpenAI-compatible API.
+_AZURE: Final = "azure-openai"
+_ANTHROPIC: Final = "anthropic"
+_ANTHROPIC_VERSION: Final = "2023-06-01"
 
 
 class Answer:
@@ -93,7 +101,10 @@ class Provider:
         # Proxies of the environment are not used: behind one, no address could be checked.
         self._transport = AiohttpTransport(client=self._open_session)
         self._http = DefaultAioHttpClient(
-            transport=self._transport, follow_redirects=False, trust_env=False
+            transport=self._transport,
+            follow_redirects=False,
+            trust_env=False,
+            event_hooks={"response": [_limit]},
         )
         self._client = AsyncOpenAI(
             api_key="none",
@@ -114,6 +125,7 @@ class Provider:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=GuardedResolver(self._guard),
+                socket_factory=self._guard.socket,
                 ssl=self._transport.ssl_context,
                 limit=0,
                 keepalive_timeout=30.0,
@@ -126,15 +138,15 @@ class Provider:
     async def close(self) -> None:
         await self._client.close()
 
-    async def models(self, lease: Lease) -> tuple[str, ...]:
+    async def models(self, loan: Loan) -> tuple[str, ...]:
         """Models of this credential, the one to prefer first. Raises `RunError`."""
-        self._guard.check(lease.base_url)
+        base_url = self._guard.check(loan.base_url)
         try:
             async with asyncio.timeout(min(30.0, self._first_token)):
                 response: httpx2.Response = await self._client.get(
-                    f"{lease.base_url}/models",
+                    f"{base_url}/models",
                     cast_to=httpx2.Response,
-                    options=_with_key(lease),
+                    options=_with_key(loan, listing=True),
                     stream=True,
                     stream_cls=AsyncStream[Any],
                 )  # type: ignore[assignment]
@@ -159,19 +171,19 @@ class Provider:
         return _sorted_models(names[:_MAX_MODELS])
 
     async def stream(
-        self, lease: Lease, model: str, messages: Sequence[dict[str, str]], answer: Answer
+        self, loan: Loan, model: str, messages: Sequence[dict[str, str]], answer: Answer
     ) -> AsyncGenerator[str, None]:
         """The text of an answer, in the pieces in which it arrives. Raises `RunError`.
 
         Leaving the iteration early closes the provider's stream.
         """
-        self._guard.check(lease.base_url)
+        base_url = self._guard.check(loan.base_url)
         reader = StreamReader()
         loop = asyncio.get_running_loop()
         try:
             async with (
                 asyncio.timeout(self._first_token) as limit,
-                self._open(lease, model, messages) as response,
+                self._open(loan, base_url, model, messages) as response,
             ):
                 checked = 0.0
                 async for chunk in response.aiter_bytes():
@@ -221,11 +233,11 @@ class Provider:
 
     @asynccontextmanager
     async def _open(
-        self, lease: Lease, model: str, messages: Sequence[dict[str, str]]
+        self, loan: Loan, base_url: str, model: str, messages: Sequence[dict[str, str]]
     ) -> AsyncIterator[httpx2.Response]:
         """The provider's response: its head is read, its body is not."""
         arguments: dict[str, Any] = {"model": model, "messages": messages, "stream": True}
-        if lease.base_url not in self._without_usage:
+        if base_url not in self._without_usage:
             arguments["stream_options"] = {"include_usage": True}
         tried_again = False
         response: httpx2.Response
@@ -234,10 +246,10 @@ class Provider:
                 # The generated method would walk the message list type by type for most of a
                 # millisecond; `post` sends it as it is.
                 response = await self._client.post(
-                    f"{lease.base_url}/chat/completions",
+                    f"{base_url}/chat/completions",
                     body=arguments,
                     cast_to=httpx2.Response,
-                    options=_with_key(lease),
+                    options=_with_key(loan),
                     stream=True,
                     stream_cls=AsyncStream[Any],
                 )  # type: ignore[assignment]
@@ -246,7 +258,7 @@ class Provider:
                 if "stream_options" not in arguments or not _rejects_usage(error):
                     raise
                 if len(self._without_usage) < _REMEMBERED_ORIGINS:
-                    self._without_usage.add(lease.base_url)
+                    self._without_usage.add(base_url)
                 del arguments["stream_options"]
             except APIConnectionError as error:
                 # A connection kept open from an earlier answer may be closed by now.
@@ -259,9 +271,48 @@ class Provider:
             await response.aclose()
 
 
-def _with_key(lease: Lease) -> RequestOptions:
-    """The key for one call; the shared client itself has none."""
-    return {"headers": {"Authorization": f"Bearer {lease.api_key.reveal()}"}}
+def _with_key(loan: Loan, *, listing: bool = False) -> RequestOptions:
+    """The key for one call; the shared client itself has none, and its placeholder is left out."""
+    headers: dict[str, str | Omit] = {
+        "Authorization": Omit(),
+        "OpenAI-Organization": loan.organization or Omit(),
+        "OpenAI-Project": loan.project or Omit(),
+    }
+    if loan.api_key is not None:
+        key = loan.api_key.reveal()
+        if loan.credential_type == _AZURE:
+            headers["api-key"] = key
+        elif loan.credential_type == _ANTHROPIC and listing:
+            headers |= {"x-api-key": key, "anthropic-version": _ANTHROPIC_VERSION}
+        else:
+            headers["Authorization"] = f"Bearer {key}"
+    return {"headers": headers}
+
+
+async def _limit(response: httpx2.Response) -> None:
+    """Takes a response as it comes, and of a refusal no more than an error needs."""
+    # Nothing but plain bytes was asked for: what is packed all the same could unpack to anything.
+    response.headers.pop("content-encoding", None)
+    if response.status_code >= 300:
+        response.stream = _Head(response.stream)
+
+
+class _Head(httpx2.AsyncByteStream):
+    """The beginning of a body."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        room = _MAX_REFUSAL_BYTES
+        async for chunk in self._inner:
+            yield chunk[:room]
+            room -= len(chunk)
+            if room <= 0:
+                return
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 def explain(error: OpenAIError) -> RunError:
@@ -296,10 +347,17 @@ def _status(status: int, body: object, retry_after: int | None) -> RunError:
         return RunError("context-too-long")
     if words & {"content_filter", "content_policy_violation", "moderation_blocked"}:
         return RunError("content-filtered")
+    if (
+        status == 400
+        and "api key" in message
+        and ("not valid" in message or "incorrect" in message)
+    ):
+        # Some providers call a wrong key a bad request.
+        return RunError("credential-rejected")
     if "model_not_found" in words or (status in (400, 404, 422) and param == "model"):
         return RunError("model-not-found")
     if status in (401, 403) or words & {"invalid_api_key", "authentication_error"}:
-        return RunError("credential-rejected", drop_lease=True)
+        return RunError("credential-rejected")
     if status == 404:
         return RunError("model-not-found")
     if status == 429 or "rate_limit_exceeded" in words:
@@ -327,6 +385,10 @@ def _reported(error: object) -> RunError:
 
 
 def _details(body: object) -> tuple[str, str, str, str]:
+    if isinstance(body, list) and len(body) == 1:  # Google's
+        body = body[0]
+    if isinstance(body, str):  # xAI's
+        return "", "", "", body.lower()[:2000]
     if not isinstance(body, dict):
         return "", "", "", ""
     inner = body.get("error")
@@ -340,7 +402,7 @@ def _details(body: object) -> tuple[str, str, str, str]:
 
 async def _read_object(response: httpx2.Response) -> dict[str, Any]:
     """The JSON object of a response. Raises ValueError."""
-    raw = b""
+    raw = bytearray()
     async for chunk in response.aiter_bytes():
         raw += chunk
         if len(raw) > _MAX_LIST_BYTES:

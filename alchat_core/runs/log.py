@@ -39,8 +39,14 @@ class EventLog(Protocol):
     def open(self, run_id: str, conversation_id: str, message_id: str) -> None:
         """Declares a new run, whose first event will be number 1."""
 
-    def started(self, run_id: str, model: str) -> None:
-        """Appends `run.started`."""
+    def started(
+        self,
+        run_id: str,
+        model: str,
+        credential_id: str | None = None,
+        credential_type: str | None = None,
+    ) -> None:
+        """Appends `run.started`, and keeps with the run which credential it uses."""
 
     def text(self, run_id: str, piece: str) -> None:
         """Appends text. Pieces that arrive within one commit become one event."""
@@ -68,6 +74,8 @@ class _Channel:
         "answer",
         "closed",
         "conversation_id",
+        "credential_id",
+        "credential_type",
         "dirty",
         "discarded",
         "done",
@@ -91,6 +99,8 @@ class _Channel:
         self.message_id = message_id
         self.number = 0
         self.model: str | None = None
+        self.credential_id: str | None = None
+        self.credential_type: str | None = None
         self.starting = False
         self.pieces: list[str] = []
         self.pending: list[Event] = []
@@ -136,8 +146,16 @@ class _Channel:
 
 
 _INSERT_EVENT = insert(run_events)
-_START_RUN = update(runs).where(runs.c.id == bindparam("run")).values(state="running")
-_START_RUN = _START_RUN.values(model=bindparam("used_model"))
+_START_RUN = (
+    update(runs)
+    .where(runs.c.id == bindparam("run"))
+    .values(
+        state="running",
+        model=bindparam("used_model"),
+        credential_id=bindparam("used_id"),
+        credential_type=bindparam("used_type"),
+    )
+)
 _END_RUN = (
     update(runs)
     .where(runs.c.id == bindparam("run"))
@@ -197,9 +215,17 @@ class DatabaseLog:
     def open(self, run_id: str, conversation_id: str, message_id: str) -> None:
         self._channels[run_id] = _Channel(run_id, conversation_id, message_id)
 
-    def started(self, run_id: str, model: str) -> None:
+    def started(
+        self,
+        run_id: str,
+        model: str,
+        credential_id: str | None = None,
+        credential_type: str | None = None,
+    ) -> None:
         channel = self._channels[run_id]
         channel.model = model
+        channel.credential_id = credential_id
+        channel.credential_type = credential_type
         channel.starting = True
         # As a rule the first word is close behind, and one commit serves both.
         asyncio.get_running_loop().call_later(START_PATIENCE_SECONDS, self._mark_started, channel)
@@ -340,7 +366,12 @@ class DatabaseLog:
         if not events:
             return
         names = [
-            {"run": c.run_id, "used_model": c.model}
+            {
+                "run": c.run_id,
+                "used_model": c.model,
+                "used_id": c.credential_id,
+                "used_type": c.credential_type,
+            }
             for c in channels
             if c.pending and c.pending[0].type == STARTED
         ]

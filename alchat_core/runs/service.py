@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from alchat_core.auth import User
 from alchat_core.conversations.models import Run, title_from
 from alchat_core.conversations.service import ConversationService, path
-from alchat_core.credential_manager import CredentialManager, Lease
+from alchat_core.credential_manager import CredentialManager, Loan
 from alchat_core.db.engine import Database, Unit
 from alchat_core.db.tables import (
     ACTIVE,
@@ -46,6 +46,7 @@ from alchat_core.logs import describe
 from alchat_core.providers.openai_compatible import Answer, Provider
 from alchat_core.runs.events import CANCELLED, COMPLETED, FAILED, INTERRUPTED, Ending
 from alchat_core.runs.log import DatabaseLog
+from alchat_core.runs.watch import LoanWatch
 from alchat_core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ CROWD = 16
 NAP_PER_RUN_SECONDS = 0.0002
 MAX_NAP_SECONDS = 0.02
 KEEP_KEYS_MS = 24 * 3600 * 1000
+KEEP_MODELS_MS = 300 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,13 @@ class Sent:
     run_id: str
 
 
+_INTERRUPTED = Ending(INTERRUPTED, {})
+_CANCELLED = Ending(CANCELLED, {})
+
+
 @dataclass(slots=True)
 class _Live:
-    """A run that this process is writing."""
+    """A run that this process is writing. `ending` is what a cancel of its task means."""
 
     id: str
     user: User
@@ -78,7 +84,7 @@ class _Live:
     parent_id: str | None
     model: str | None
     task: asyncio.Task[None] | None = None
-    why: str = INTERRUPTED
+    ending: Ending = _INTERRUPTED
 
 
 _newest = (
@@ -136,6 +142,8 @@ _RUN = select(
     runs.c.finished_at,
     runs.c.last_event,
     runs.c.error,
+    runs.c.credential_id,
+    runs.c.credential_type,
 ).where(runs.c.id == bindparam("wanted"), runs.c.owner == bindparam("who"))
 
 
@@ -157,7 +165,8 @@ class RunService:
         self._credentials = credentials
         self._provider = provider
         self._live: dict[str, _Live] = {}
-        self._models: dict[str, tuple[tuple[str, ...], float]] = {}
+        self._watch = LoanWatch(credentials, settings.alchat_lease_check_seconds, self._halt)
+        self._models: dict[str, tuple[tuple[str, ...], int]] = {}
         self._stopping = False
 
     async def start(self) -> None:
@@ -181,6 +190,7 @@ class RunService:
     async def stop(self, seconds: float) -> None:
         """No new runs; running ones are marked interrupted, within `seconds`."""
         self._stopping = True
+        self._watch.stop()
         tasks = [live.task for live in self._live.values() if live.task is not None]
         for task in tasks:
             task.cancel()
@@ -301,7 +311,7 @@ class RunService:
         await self.get(owner, run_id)
         live = self._live.get(run_id)
         if live is not None and live.task is not None:
-            live.why = CANCELLED
+            live.ending = _CANCELLED
             live.task.cancel()
             await asyncio.wait([live.task], timeout=self._settings.alchat_stop_timeout)
         return await self.get(owner, run_id)
@@ -310,41 +320,34 @@ class RunService:
         """Stops the answer that is being written in it, tells its followers, deletes all."""
         await self._conversations.delete(owner, conversation_id)
         for live in [one for one in self._live.values() if one.conversation_id == conversation_id]:
-            live.why = CANCELLED
-            await self.events.discard(live.id, Ending(CANCELLED, {}))
+            live.ending = _CANCELLED
+            await self.events.discard(live.id, _CANCELLED)
             if live.task is not None:
                 live.task.cancel()
                 await asyncio.wait([live.task], timeout=self._settings.alchat_stop_timeout)
 
     async def models(self, user: User) -> tuple[str, ...]:
         """Models of the user's credential, the default first. Raises `RunError`."""
-        lease = await self._credentials.lease(user)
-        try:
-            found = await self._provider.models(lease)
-        except RunError as error:
-            if error.drop_lease:
-                self._credentials.drop(user)
-            raise
+        loan = await self._credentials.borrow(user)
+        found = await self._provider.models(loan)
         preferred = self._settings.alchat_default_model
         if preferred:
             found = tuple(dict.fromkeys([preferred, *found]))
-        self._keep_models(lease, found)
+        self._keep_models(loan, found)
         return found
 
-    def _keep_models(self, lease: Lease, found: tuple[str, ...]) -> None:
-        self._models[lease.credential_id] = (found, lease.expires_at)
+    def _keep_models(self, loan: Loan, found: tuple[str, ...]) -> None:
+        self._models[loan.credential_id] = (found, now_ms() + KEEP_MODELS_MS)
         if len(self._models) > 1000:
             self._models.pop(next(iter(self._models)))
 
-    async def _default_model(self, lease: Lease) -> str:
+    async def _default_model(self, loan: Loan) -> str:
         if self._settings.alchat_default_model:
             return self._settings.alchat_default_model
-        known = self._models.get(lease.credential_id)
-        if known is not None and known[1] * 1000 > now_ms():
-            found = known[0]
-        else:
-            found = await self._provider.models(lease)
-            self._keep_models(lease, found)
+        found, until = self._models.get(loan.credential_id, ((), 0))
+        if until <= now_ms():
+            found = await self._provider.models(loan)
+            self._keep_models(loan, found)
         if not found:
             raise RunError(
                 "model-not-found",
@@ -380,20 +383,30 @@ class RunService:
         self.events.open(live.id, live.conversation_id, live.message_id)
         self._live[live.id] = live
         live.task = asyncio.create_task(self._write(live), name=live.id)
-        live.task.add_done_callback(lambda _done: self._live.pop(live.id, None))
+        live.task.add_done_callback(lambda _done: self._forget(live))
         return Sent(live.message_id, live.id)
+
+    def _forget(self, live: _Live) -> None:
+        self._live.pop(live.id, None)
+        self._watch.end(live.id)
+
+    def _halt(self, run_id: str, error: RunError) -> None:
+        """Ends a run whose loan has ended, closes the provider's stream and keeps the text."""
+        live = self._live.get(run_id)
+        if live is not None and live.task is not None and live.ending is _INTERRUPTED:
+            log.info("answer stopped", extra={"runId": run_id, "code": error.code})
+            live.ending = Ending(FAILED, error.as_json())
+            live.task.cancel()
 
     async def _write(self, live: _Live) -> None:
         """The life of a run: whatever happens in it, it ends with exactly one last event."""
         try:
             ending = await self._answer(live)
         except RunError as error:
-            if error.drop_lease:
-                self._credentials.drop(live.user)
             log.info("answer failed", extra={"runId": live.id, "code": error.code})
             ending = Ending(FAILED, error.as_json())
         except asyncio.CancelledError:
-            ending = Ending(live.why, {})
+            ending = live.ending
         except Exception as error:  # noqa: BLE001 - the user is told, the log has the place
             log.error("answer failed: %s", describe(error), extra={"runId": live.id})
             ending = Ending(FAILED, RunError("internal-error").as_json())
@@ -404,13 +417,14 @@ class RunService:
                 await asyncio.shield(finished)
 
     async def _answer(self, live: _Live) -> Ending:
-        lease = await self._credentials.lease(live.user)
-        model = live.model or await self._default_model(lease)
+        loan = await self._credentials.borrow(live.user, live.id)
+        self._watch.begin(live.id, loan)
+        model = live.model or await self._default_model(loan)
         prompt = await self._prompt(live)
-        self.events.started(live.id, model)
+        self.events.started(live.id, model, loan.credential_id, loan.credential_type)
         answer = Answer()
         room = self._settings.alchat_max_answer_chars
-        pieces = self._provider.stream(lease, model, prompt, answer)
+        pieces = self._provider.stream(loan, model, prompt, answer)
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 room -= len(piece)
@@ -463,6 +477,8 @@ def _add_run(connection: Connection, live: _Live, title: str, now: int) -> None:
             "last_event": 0,
             "error": None,
             "usage": None,
+            "credential_id": None,
+            "credential_type": None,
         },
     )
     connection.execute(

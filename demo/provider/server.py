@@ -106,6 +106,7 @@ class Provider:
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._gate], client_max_size=32 * 1024 * 1024)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/key", self._key)
         app.router.add_get("/v1/models/{model}", self._model)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/_demo/requests", self._requests)
@@ -119,13 +120,15 @@ class Provider:
             return await handler(request)
         if self.down:
             return _drop(request)
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if self.reject_keys or scheme.lower() != "bearer" or not key.startswith(KEY_PREFIX):
+        if self.reject_keys or not _key_of(request).startswith(KEY_PREFIX):
             return _refuse(WRONG_KEY)
         return await handler(request)
 
     async def _models(self, request: web.Request) -> web.Response:
         return _json({"object": "list", "data": [_model(name) for name in PLEASANT_MODELS]})
+
+    async def _key(self, request: web.Request) -> web.Response:
+        return _json({"data": {"label": "demo", "limit": None, "usage": 0}})
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
@@ -479,6 +482,14 @@ def _text(message: object) -> str:
         parts = (part.get("text") for part in content if isinstance(part, dict))
         return " ".join(part for part in parts if isinstance(part, str))
     return ""
+
+
+def _key_of(request: web.Request) -> str:
+    """The key, where OpenAI, Anthropic or Azure would look for it."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key
+    return request.headers.get("x-api-key") or request.headers.get("api-key") or ""
 
 
 def _question(messages: list[Any]) -> str:

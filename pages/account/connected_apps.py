@@ -1,42 +1,28 @@
-"""Which projects may use the user's keys, since when; and taking it back."""
+"""Which projects may use the user's keys, what they did with them; and taking it back."""
 
 import streamlit as st
 
-from papita_core.credential_types import CREDENTIAL_TYPES
-from portal import wiring
-from portal.session import require_user, tab
-from portal.words import ago
+from portal import navigation, wiring
+from portal.connected_apps import show_app
+from portal.session import require_user
 
 user = require_user("profile")
 papita = wiring.services().papita
-projects = {project.id: project for project in papita.projects.catalogue()}
-
-
-def revoke(project_id: str) -> None:
-    papita.grants.revoke(user.actor, project_id)
-    tab().notice = f"{projects[project_id].title} may not use your keys any more."
-
 
 st.title("Connected apps", anchor=False)
 st.caption(
-    "A project gets a key only while it works for you, for minutes, and never keeps it. Taking"
-    " the permission back also ends what it has borrowed at this moment."
+    "A project gets a key only while it works for you, for minutes, and never keeps it. Revoking"
+    " works at this moment: nothing more is lent, what was borrowed ends, and an answer that is"
+    " being written stops within seconds. What was written stays."
 )
 grants = papita.grants.list(user.actor)
-for grant in grants:
-    project = projects[grant.project_id]
-    kind = CREDENTIAL_TYPES[grant.credential_type].title
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        with st.container(gap=None):
-            st.markdown(f"{project.icon} **{project.title}**")
-            st.caption(f"May use your {kind} key since {ago(grant.created_at)}")
-        st.button(
-            "Revoke",
-            icon=":material/link_off:",
-            key=f"connected_apps_{grant.id}",
-            on_click=revoke,
-            args=(grant.project_id,),
-        )
-if not grants:
-    with st.container(border=True):
-        st.markdown("**No project may use your keys.** Each one asks when you open it first.")
+for project in papita.projects.catalogue():
+    if project.installed:
+        show_app(user, project, [grant for grant in grants if grant.project_id == project.id])
+
+if user.actor.may("tokens:manage") and papita.access_tokens.list(user.actor):
+    st.caption(
+        "Access tokens with the scope `projects:launch` carry your consent by themselves. Revoke"
+        " them on their own page."
+    )
+    st.page_link(navigation.page("access-tokens"))

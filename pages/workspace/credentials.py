@@ -1,54 +1,67 @@
-"""The credentials editor: what there is, with a hint; add, test, replace, delete."""
+"""The credentials editor: what there is, which key a project uses; add, import, test, replace."""
 
 import streamlit as st
 
-from papita_core.credential_types import CREDENTIAL_TYPES
-from papita_core.vault.service import CredentialInfo
 from portal import wiring
-from portal.credential_form import add_credential, delete_credential, replace_credential
-from portal.credential_tests import last_test, show_status, test_credential
+from portal.credential_cards import SEALED, show_card, show_shared
+from portal.credential_form import add_credential, replace_credential
+from portal.credential_tests import wait_for_tests
+from portal.env_import import import_env
+from portal.reminders import REPLACE
 from portal.session import require_user
-from portal.words import ago, plain
+from portal.vault_banner import show_if_sealed
+from portal.which_key import show_which_keys
 
 user = require_user("credentials:read")
-vault = wiring.services().papita.credentials
-may_write = user.actor.may("credentials:write")
-
-
-def card(info: CredentialInfo) -> None:
-    with st.container(border=True, key=f"credentials_{info.id}"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(plain(info.label), anchor=False, width="content")
-            show_status(info)
-        used = f"used {ago(info.last_used_at)}" if info.last_used_at else "never used"
-        kind = CREDENTIAL_TYPES[info.credential_type].title
-        st.markdown(f"{kind} key `{info.hint}` at `{info.base_url}`")
-        st.caption(f"Added {ago(info.created_at)}, {used}. {last_test(info)}")
-        if not may_write:
-            return
-        with st.container(horizontal=True):
-            if st.button(
-                "Test", icon=":material/network_check:", key=f"credentials_test_{info.id}"
-            ):
-                test_credential(user, info)
-            if st.button("Replace", icon=":material/edit:", key=f"credentials_edit_{info.id}"):
-                replace_credential(info)
-            if st.button("Delete", icon=":material/delete:", key=f"credentials_drop_{info.id}"):
-                delete_credential(info)
-
+papita = wiring.services().papita
+vault = papita.credentials
+sealed = papita.ring.sealed
+busy = False  # a dialog is open: it must not be closed by a test that ends
 
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     st.title("Credentials", anchor=False, width="content")
-    if may_write and st.button("Add credential", icon=":material/add:", type="primary"):
-        add_credential()
+    if user.actor.may("credentials:write"):
+        why = SEALED if sealed else None
+        with st.container(horizontal=True, width="content", gap="small"):
+            if st.button("Import .env", icon=":material/upload_file:", disabled=sealed, help=why):
+                import_env()
+                busy = True
+            if st.button(
+                "Add credential",
+                icon=":material/add:",
+                type="primary",
+                disabled=sealed,
+                help=why,
+            ):
+                add_credential()
+                busy = True
 st.caption(
     "Keys are stored encrypted and never shown again. A project gets one only after you allowed"
     " it, for minutes, and every use is recorded."
 )
+show_if_sealed(user)
+show_which_keys(user)
 
-page = vault.list(user.actor, limit=200)
-for credential in page.items:
-    card(credential)
-if not page.items:
+mine = vault.list(user.actor, limit=200).items
+usage = vault.usage(user.actor, [info.id for info in mine])
+for credential in mine:
+    busy |= show_card(user, credential, usage.get(credential.id))
+if not mine:
     with st.container(border=True, horizontal_alignment="center"):
-        st.markdown("**No key yet.** Add your OpenAI key to chat with AL-Chat.")
+        st.markdown("**No key of your own yet.** Add your OpenAI key, or import a `.env` file.")
+
+shared = vault.shared_with_me(user.actor)
+if shared:
+    st.subheader("Shared with you", anchor=False)
+    st.caption("Projects can use these for you. Nobody but their owner can change them.")
+    for item in shared:
+        show_shared(item)
+
+wanted = st.query_params.pop(REPLACE, None)
+if wanted and not busy and not sealed:
+    for info in mine:
+        if info.id == wanted:
+            replace_credential(info)
+            busy = True
+if not busy:
+    wait_for_tests()

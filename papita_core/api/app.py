@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from papita_core import __version__
 from papita_core.api import docs, problems
 from papita_core.api.deps import Parts
-from papita_core.api.routes import credentials, projects, token
+from papita_core.api.routes import audit, credential_types, credentials, leases, projects, token
 from papita_core.app import Papita
 from papita_core.projects.service import ProjectRunner
 
@@ -42,7 +42,7 @@ def create_api(papita: Papita, *, runner: ProjectRunner) -> FastAPI:
     app.state.parts = Parts(papita, runner)
     problems.install(app)
     docs.install(app)
-    for routes in (credentials, projects, token):
+    for routes in (audit, credential_types, credentials, leases, projects, token):
         app.include_router(routes.router)
     return app
 

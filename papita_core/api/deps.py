@@ -1,15 +1,20 @@
-"""Who is calling: a personal access token, or the session cookie from the portal's own pages."""
+"""Who is calling: a personal access token, the session cookie from the portal's own pages, or a
+project by its client secret.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import unquote_plus
 
 from fastapi import Depends, Request
 
 from papita_core.actors import Actor
 from papita_core.app import Papita
-from papita_core.errors import CrossSiteRefused, Unauthenticated
+from papita_core.errors import ClientRefused, CrossSiteRefused, Unauthenticated
 from papita_core.projects.service import ProjectRunner
 from papita_core.settings import Settings, origin_of
 from papita_core.users.access_tokens import PREFIX
@@ -76,3 +81,24 @@ def actor(request: Request) -> Actor:
 
 CallingActor = Annotated[Actor, Depends(actor)]
 CallingParts = Annotated[Parts, Depends(parts)]
+
+
+async def client(request: Request, shared: CallingParts) -> str:
+    """The project that is calling, by HTTP Basic. Raises `ClientRefused`."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    try:
+        if scheme.lower() == "basic":
+            client_id, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
+            try:
+                return shared.papita.grants.client_project(client_id, secret)
+            except ClientRefused:
+                # RFC 6749, section 2.3.1, encodes both before joining them; many clients do not.
+                return shared.papita.grants.client_project(
+                    unquote_plus(client_id), unquote_plus(secret)
+                )
+    except (binascii.Error, UnicodeDecodeError):
+        pass
+    raise ClientRefused
+
+
+CallingProject = Annotated[str, Depends(client)]

@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from papita_core.api.problems import MEDIA_TYPE
+
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data:; connect-src 'self'; font-src 'self' data:;"
@@ -45,6 +47,24 @@ SwaggerUIBundle({
 """
 
 
+def _describe_problems(description: dict[str, Any]) -> None:
+    """Errors are answered as RFC 9457 problem details, which has a media type of its own.
+
+    A header whose absence is an error of its own (428) is needed, although the routes take requests
+    without it, to say so.
+    """
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                parameter["required"] = parameter["required"] or parameter["name"] == "If-Match"
+            for status, response in operation["responses"].items():
+                if status.startswith(("4", "5")) and "application/json" in response.get(
+                    "content", {}
+                ):
+                    content = response["content"]
+                    content[MEDIA_TYPE] = content.pop("application/json")
+
+
 def install(app: FastAPI) -> None:
     """Adds the page and its files to the API, and says in its description how callers prove who
     they are; the routes check that themselves.
@@ -58,8 +78,10 @@ def install(app: FastAPI) -> None:
             "client": {"type": "http", "scheme": "basic"},
         }
         description["security"] = [{"bearer": []}]
-        description["paths"]["/token"]["post"]["security"] = [{"client": []}]
+        for path in ("/token", "/leases/check"):
+            description["paths"][path]["post"]["security"] = [{"client": []}]
         description["paths"]["/.well-known/jwks.json"]["get"]["security"] = []
+        _describe_problems(description)
         return description
 
     app.openapi = openapi  # type: ignore[method-assign]

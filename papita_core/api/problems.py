@@ -11,12 +11,16 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from papita_core.errors import (
     ClientRefused,
+    IdempotencyInFlight,
     InvalidInput,
     PapitaError,
+    TestFailed,
     TokenRequestRefused,
     TooManyAttempts,
     Unauthenticated,
@@ -59,6 +63,10 @@ def from_error(error: PapitaError) -> JSONResponse:
         ]
     if isinstance(error, TooManyAttempts):
         headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, IdempotencyInFlight):
+        headers["Retry-After"] = "1"
+    if isinstance(error, TestFailed):
+        more["test"] = {"status": error.test_status}
     if isinstance(error, ClientRefused):
         headers["WWW-Authenticate"] = 'Basic realm="papita"'
         more["error"] = "invalid_client"
@@ -87,14 +95,32 @@ def install(app: FastAPI) -> None:
             found["" if unknown else place[0]] = _sentence(item["type"])
         return from_error(InvalidInput(found, "The request does not fit the description."))
 
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        code, title = PLAIN.get(error.status_code, ("error", "The request was not served"))
-        return problem(error.status_code, code, title, f"{title}.", dict(error.headers or {}))
+    app.exception_handler(HTTPException)(http_problem)
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> JSONResponse:
         return from_error(PapitaError())
+
+
+async def http_problem(request: Request, error: Exception) -> JSONResponse:
+    """The handler of what the routing refuses; for the portal's own routes, too."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - that is what it is installed for
+    code, title = PLAIN.get(error.status_code, ("error", "The request was not served"))
+    headers = dict(error.headers or {})
+    if error.status_code == 405 and isinstance(request.app, FastAPI):
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return problem(error.status_code, code, title, f"{title}.", headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What the address takes: each route of a path knows its own methods alone."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return {
+        method
+        for context in iter_route_contexts(request.app.routes)
+        if context.path and compile_path(context.path)[0].match(path)
+        for method in context.methods or ()
+    }
 
 
 def _sentence(kind: str) -> str:

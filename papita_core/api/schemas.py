@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from papita_core.vault.service import CredentialInfo
+from papita_core.credential_types import CredentialType
+from papita_core.vault.records import CredentialInfo
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
 
@@ -78,8 +79,19 @@ class CredentialView(Answer):
     created_at: datetime
     updated_at: datetime
     last_used_at: datetime | None
+    last_used_by: Annotated[str | None, Field(examples=["al-chat"])]
     checked_at: datetime | None
-    status: str
+    disabled: bool
+    blocked: bool
+    shared: Literal["nobody", "named", "everybody"]
+    status: Annotated[
+        str,
+        Field(
+            description="`blocked`, `disabled`, `expired`, `unreadable`, `untested`,"
+            " or what the last test said.",
+            examples=["ok"],
+        ),
+    ]
 
     @classmethod
     def of(cls, info: CredentialInfo) -> CredentialView:
@@ -95,11 +107,60 @@ class CredentialList(Answer):
     next_cursor: str | None
 
 
+class SharesBody(Body):
+    """Who may use the credential through projects; the whole list. Nobody at all ends it."""
+
+    everybody: bool = False
+    usernames: Annotated[
+        list[Annotated[str, Field(max_length=64)]], Field(max_length=200, examples=[["ben"]])
+    ] = []
+
+
+class SharesAnswer(Answer):
+    everybody: bool
+    usernames: list[str]
+
+
+class FieldView(Answer):
+    """One value of a type. `secret` says that a form hides what is typed."""
+
+    name: str
+    label: str
+    required: bool
+    secret: bool
+
+
+class CredentialTypeView(Answer):
+    """One type. With `ownFields`, the caller names 1 to 20 fields; `keyUrl` is where one gets a
+    key; `protocol` is the word by which projects ask for it besides its id.
+    """
+
+    id: str
+    title: str
+    summary: str
+    protocol: str
+    takes_base_url: bool
+    base_url_required: bool
+    default_base_url: str | None
+    fields: list[FieldView]
+    own_fields: bool
+    key_url: str | None
+    env_names: list[str]
+
+    @classmethod
+    def of(cls, kind: CredentialType) -> CredentialTypeView:
+        return cls.model_validate(kind)
+
+
+class CredentialTypeList(Answer):
+    credential_types: list[CredentialTypeView]
+
+
 class LentCredential(Answer):
     id: str
     credential_type: str
     project_id: str | None
-    base_url: str
+    base_url: str | None
     credentials: Annotated[dict[str, str], Field(examples=[{"api_key": "<the key>"}], repr=False)]
 
 
@@ -113,10 +174,57 @@ class LoanAnswer(Answer):
     lease: Lease
 
 
+Id = Annotated[str, StringConstraints(pattern="^[0-9a-f-]{36}$")]
+
+
+class LoanToCheck(Body):
+    id: Annotated[Id, Field(description="The lease's id.")]
+    credential_id: Id
+
+
+class LoansBody(Body):
+    leases: Annotated[list[LoanToCheck], Field(max_length=500)]
+
+
+class EndedLoan(Answer):
+    """`code` says why it would not be lent any more, `detail` is a sentence for the user."""
+
+    id: str
+    credential_id: str
+    code: Annotated[str, Field(examples=["consent-required"])]
+    detail: str
+
+
+class EndedLoans(Answer):
+    ended: list[EndedLoan]
+
+
+class ChosenCredential(Answer):
+    """`sharedBy` is the user who shares it, null for an own one."""
+
+    id: str
+    label: str
+    credential_type: str
+    shared_by: str | None
+
+
+class WhichAnswer(Answer):
+    """Either `credential` and `reason`, or the `code` of the refusal."""
+
+    project_id: str
+    credential: ChosenCredential | None
+    reason: Literal["project", "all-projects", "shared"] | None
+    code: str | None
+    sentence: str
+
+
 class TestAnswer(Answer):
     __test__ = False
 
-    status: Literal["ok", "rejected", "rate_limited", "unreachable", "refused", "error"]
+    status: Annotated[
+        Literal["ok", "rejected", "rate_limited", "unreachable", "refused", "error", "untested"],
+        Field(description="`untested`: this type has nobody to ask."),
+    ]
     checked_at: datetime
     detail: str
 
@@ -137,13 +245,45 @@ class TokenAnswer(BaseModel):
     expires_in: int
 
 
+class AuditEntryView(Answer):
+    """One row of the audit log. Names are there where the id is that of a user."""
+
+    at: datetime
+    stream: str
+    seq: int
+    action: str
+    actor_id: str | None
+    actor_name: str | None
+    owner_id: str | None
+    owner_name: str | None
+    subject_id: str | None
+    project_id: str | None
+    lease_id: str | None
+    run_id: str | None
+    request_id: str | None
+    outcome: str
+    details: dict[str, Any]
+
+
+class AuditList(Answer):
+    entries: list[AuditEntryView]
+    next_cursor: str | None
+
+
 class FieldProblem(BaseModel):
     field: str
     detail: str
 
 
+class FailedTest(BaseModel):
+    status: str
+
+
 class Problem(BaseModel):
-    """RFC 9457 problem details. `code` is stable; docs/api.md lists all codes."""
+    """RFC 9457 problem details. `code` is stable; docs/api.md lists all codes.
+
+    `errors` comes with 422, `error` with the codes of OAuth, `test` with `test-failed`.
+    """
 
     type: str
     title: str
@@ -152,3 +292,4 @@ class Problem(BaseModel):
     code: str
     errors: list[FieldProblem] | None = None
     error: str | None = None
+    test: FailedTest | None = None

@@ -34,7 +34,7 @@ class AuditRow(Base):
 
 
 class AuditHead(Base):
-    """The newest row of a stream, so that a cut-off end is noticed."""
+    """The newest row of a stream, so that a cut-off end is noticed; `mac` is `chain.head_mac`."""
 
     __tablename__ = "audit_heads"
 

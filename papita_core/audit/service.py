@@ -1,33 +1,45 @@
 """The audit log: one row for each read of a secret and each change, in the same transaction.
 
-Rows form a chain of keyed macs, `HMAC(key, stream ‖ seq ‖ previous mac ‖ body)`: whoever can write
-the database, but has not the key, cannot edit, remove, insert or reorder rows unseen. A body holds
-who, on whose behalf, what, which lease and how it ended; never a value.
+Rows form chains of keyed macs: whoever can write the database, but has not the key, cannot edit,
+remove, insert or reorder rows unseen. A body holds who, on whose behalf, what, which lease and how
+it ended; never a value.
+
+Each chain is a stream, and whoever appends to one holds its head until the commit. SQLite has one
+writer at a time anyway and one stream, "main"; on PostgreSQL loans go to sixteen others, so that
+they do not wait for each other. The opening of a stream is itself a row of main.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
+import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from typing import Any
+from dataclasses import replace
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from papita_core.actors import Actor
+from papita_core.audit import chain, search
+from papita_core.audit.chain import MAIN, Event
 from papita_core.audit.models import AuditHead, AuditRow
+from papita_core.audit.search import AuditFilter, AuditPage, Entry, Place
+from papita_core.audit.verify import Damage, verify
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Database, table_of
-from papita_core.errors import SecretUnreadable
+from papita_core.errors import InvalidInput
+from papita_core.users.models import UserRow
 from papita_core.vault.keyring import AUDIT, KeyRing
 
+__all__ = ["AuditFilter", "AuditLog", "AuditPage", "Damage", "Entry", "Event"]
+
+LOAN_STREAMS = tuple(f"loans-{number}" for number in range(16))
+NOT_USERS = frozenset({"operator", "setup"})  # who acts, and has no account
+USER_CREATED = "user.created"
+EXPORT_CHUNK = 1000  # rows
+
 # Plain tables: every loan comes by here, and the mapper would double what it costs.
-_HEAD = table_of(AuditHead)
-_INSERT = insert(table_of(AuditRow))
+_ROW, _HEAD = table_of(AuditRow), table_of(AuditHead)
+_INSERT = insert(_ROW)
 _ADVANCE = (
     update(_HEAD)
     .where(_HEAD.c.stream == bindparam("of"))
@@ -36,49 +48,7 @@ _ADVANCE = (
 _NEWEST = (
     select(_HEAD.c.seq, _HEAD.c.mac).where(_HEAD.c.stream == bindparam("of")).with_for_update()
 )
-
-STREAM = "main"
-START = b"\0" * 32
-REPEATED = ("action", "actor_id", "owner_id", "subject_id", "project_id", "outcome")
-MOST_GAPS = 10_000  # so many rows taken out at one place are still told from an edited row
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What happened. `owner_id` is whose things it concerns; `outcome` is ok, or why not."""
-
-    action: str
-    actor_id: str | None = None
-    owner_id: str | None = None
-    subject_id: str | None = None
-    project_id: str | None = None
-    lease_id: str | None = None
-    request_id: str | None = None
-    run_id: str | None = None
-    outcome: str = "ok"
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An event of the log, with its place and time."""
-
-    stream: str
-    seq: int
-    at: datetime
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """The first row of a stream that does not fit, and in which way.
-
-    `kind` is edited, removed, inserted, reordered, cut off or head gone.
-    """
-
-    stream: str
-    seq: int
-    kind: str
+Head = tuple[int, bytes]
 
 
 class AuditLog:
@@ -87,19 +57,27 @@ class AuditLog:
         self._ring = ring
         self._clock = clock
 
-    def append(self, session: Session, *events: Event) -> None:
-        """Adds rows to the caller's transaction. Raises `VaultSealed` while there is no key."""
+    # --- writing ---
+
+    def append(self, session: Session, *events: Event, stream: str = MAIN) -> None:
+        """Adds rows to the caller's transaction. Raises `VaultSealed` while there is no key.
+
+        Best last in the transaction: from here to its end all others who write to the stream wait.
+        Whoever writes to main and to another stream writes to main first, and all locks on other
+        tables come before both; else two may wait for each other.
+        """
         kid, key = self._ring.purpose_key(AUDIT)
+        seq, mac = self._head(session, stream) or self._open(session, stream, events)
+        # Read under the lock, so that times within a stream rise with its numbers.
         now = self._clock()
-        seq, mac = self._head(session)
         rows = []
         for event in events:
             seq += 1
-            body = _canonical(event, now)
-            mac = _mac(key, STREAM, seq, mac, body)
+            body = chain.canonical(event, now)
+            mac = chain.mac(key, stream, seq, mac, body)
             rows.append(
                 {
-                    "stream": STREAM,
+                    "stream": stream,
                     "seq": seq,
                     "at": now,
                     "action": event.action,
@@ -114,138 +92,144 @@ class AuditLog:
                 }
             )
         session.execute(_INSERT, rows)
-        session.execute(_ADVANCE, {"of": STREAM, "to": seq, "with": mac})
+        head = chain.head_mac(key, stream, seq, mac)
+        session.execute(_ADVANCE, {"of": stream, "to": seq, "with": head})
+
+    def loan_stream(self) -> str:
+        """The stream for the next loans: main on SQLite, else one of sixteen by chance."""
+        return MAIN if self._database.is_sqlite else secrets.choice(LOAN_STREAMS)
+
+    def _head(self, session: Session, stream: str) -> Head | None:
+        head = session.execute(_NEWEST, {"of": stream}).one_or_none()
+        return None if head is None else (head.seq, head.mac[: chain.MAC_SIZE])
+
+    def _open(self, session: Session, stream: str, events: Sequence[Event]) -> Head:
+        """The head of a stream that had none a moment ago.
+
+        Main's head is held while another is made: of several that open the same stream one does.
+        """
+        if stream == MAIN:
+            return self._open_main(session, events)
+        if self._head(session, MAIN) is None:
+            self._open_main(session, events)
+        found = self._head(session, stream)
+        if found is not None:
+            return found
+        self.append(session, Event(chain.STREAM_OPENED, details={"stream": stream}))
+        session.execute(insert(_HEAD).values(stream=stream, seq=0, mac=chain.START))
+        return 0, chain.START
+
+    def _open_main(self, session: Session, events: Sequence[Event]) -> Head:
+        # Waits for another who is just making it, and does nothing if that one commits.
+        session.execute(
+            self._database.insert_new(AuditHead).values(stream=MAIN, seq=0, mac=chain.START)
+        )
+        head = self._head(session, MAIN)
+        if head is None:
+            raise LookupError("the head of the audit log went away again")
+        users = session.scalar(select(func.count()).select_from(UserRow)) or 0
+        new = sum(event.action == USER_CREATED for event in events)
+        if head[0] == 0 and users > new:
+            # No user is there before the first row. Somebody has emptied the log: this row makes
+            # that stay visible.
+            self.append(session, Event(chain.BEGUN_ANEW, details={"users": users}))
+            return self._head(session, MAIN) or head
+        return head
+
+    # --- reading ---
 
     def entries(
         self,
         actor: Actor,
+        wanted: AuditFilter = AuditFilter(),  # noqa: B008 - a frozen value
         *,
-        owner_id: str | None = None,
-        action: str | None = None,
-        before: int | None = None,
+        cursor: str | None = None,
         limit: int = 100,
-    ) -> list[Entry]:
-        """Newest first. Users see what concerns them; `audit:read` sees everything."""
-        if not actor.may("audit:read"):
-            owner_id = actor.user_id
-        query = select(AuditRow).where(AuditRow.stream == STREAM).order_by(AuditRow.seq.desc())
-        if owner_id is not None:
-            query = query.where(AuditRow.owner_id == owner_id)
-        if action is not None:
-            query = query.where(AuditRow.action == action)
-        if before is not None:
-            query = query.where(AuditRow.seq < before)
+    ) -> AuditPage:
+        """A page of all streams, newest first. `limit` is 1 to 500; the cursor is opaque.
+
+        Users see what concerns them, `audit:read` sees everything. Raises `InvalidInput`.
+        """
+        if not 1 <= limit <= search.MAX_PAGE:
+            raise InvalidInput({"limit": f"A page holds 1 to {search.MAX_PAGE} entries."})
+        conditions = self._conditions(actor, wanted)
+        if cursor is not None:
+            conditions += search.before(Place.at_cursor(cursor))
+        statement = search.newest_first(search.query(*conditions)).limit(limit + 1)
         with self._database.read() as session:
-            rows = session.scalars(query.limit(max(1, min(limit, 500)))).all()
-        return [Entry(row.stream, row.seq, row.at, _event(row.body)) for row in rows]
+            rows = session.execute(statement).all()
+        items = [search.entry_of(row) for row in rows[:limit]]
+        more = len(rows) > limit
+        return AuditPage(items, Place.of(items[-1]).cursor() if more else None)
+
+    def export(
+        self,
+        actor: Actor,
+        wanted: AuditFilter = AuditFilter(),  # noqa: B008 - a frozen value
+    ) -> Iterator[Entry]:
+        """All that `entries` would page through, up to now, oldest first.
+
+        Read a thousand rows at a time, each time in a transaction of its own, so that an export of
+        any size takes little memory and holds nobody up. Raises `InvalidInput` at once.
+        """
+        now = self._clock()
+        until = now if wanted.until is None else min(wanted.until, now)
+        return self._in_chunks(self._conditions(actor, replace(wanted, until=until)))
+
+    def _in_chunks(self, conditions: list[search.Condition]) -> Iterator[Entry]:
+        place: list[search.Condition] = []
+        while True:
+            statement = search.oldest_first(search.query(*conditions, *place)).limit(EXPORT_CHUNK)
+            with self._database.read() as session:
+                rows = session.execute(statement).all()
+            entry = None
+            for row in rows:
+                entry = search.entry_of(row)
+                yield entry
+            if entry is None or len(rows) < EXPORT_CHUNK:
+                return
+            place = search.after(Place.of(entry))
+
+    def _conditions(self, actor: Actor, wanted: AuditFilter) -> list[search.Condition]:
+        conditions = search.conditions(wanted)
+        if not actor.may("audit:read"):
+            conditions += search.conditions(AuditFilter(owner_id=actor.user_id))
+        return conditions
+
+    def user_id(self, actor: Actor, name: str) -> str:
+        """The id to look for, of a user name or an id. Raises `InvalidInput` and `Forbidden`."""
+        actor.require("audit:read")
+        wanted = name.strip().casefold()
+        with self._database.read() as session:
+            found = wanted.isprintable() and session.scalar(
+                select(UserRow.id).where(or_(UserRow.username == wanted, UserRow.id == wanted))
+            )
+        if found:
+            return str(found)
+        if wanted in NOT_USERS:
+            return wanted
+        raise InvalidInput({"user": "There is no user of this name. `users list` has all names."})
+
+    def actions(self) -> tuple[str, ...]:
+        """The names of all actions that occur in the log, in order."""
+        found: list[str] = []
+        with self._database.read() as session:
+            # From name to name along the index: there are few names and very many rows.
+            following = session.scalar(select(func.min(_ROW.c.action)))
+            while following is not None:
+                found.append(following)
+                following = session.scalar(
+                    select(func.min(_ROW.c.action)).where(_ROW.c.action > following)
+                )
+        return tuple(found)
 
     def verify(self) -> list[Damage]:
-        """The first damage of each stream; empty where the whole log is as it was written."""
-        with self._database.read() as session:
-            heads = session.scalars(select(AuditHead)).all()
-            found = (self._verify_stream(session, head) for head in heads)
-            damages = [damage for damage in found if damage is not None]
-            orphans = session.scalars(
-                select(AuditRow.stream)
-                .where(AuditRow.stream.not_in([head.stream for head in heads]))
-                .distinct()
-            ).all()
-        return damages + [Damage(stream, 0, "head gone") for stream in orphans]
+        """The first damage of each stream; empty where the whole log is as it was written.
 
-    def _verify_stream(self, session: Session, head: AuditHead) -> Damage | None:
-        keys: dict[str, bytes] = {}
-        expected, previous = 1, START
-        rows: Iterator[AuditRow] = iter(
-            session.scalars(
-                select(AuditRow).where(AuditRow.stream == head.stream).order_by(AuditRow.seq)
-            ).yield_per(1000)
-        )
-        for row in rows:
-            if row.seq != expected:
-                return Damage(head.stream, expected, "removed")
-            if not self._fits(session, keys, row, row.seq, previous):
-                kind = self._what_happened(session, keys, row, previous)
-                return Damage(head.stream, row.seq, kind)
-            if _repeated(row.body) != tuple(getattr(row, name) for name in ("at", *REPEATED)):
-                return Damage(head.stream, row.seq, "edited")
-            expected, previous = row.seq + 1, row.mac
-        if head.seq != expected - 1 or not hmac.compare_digest(head.mac, previous):
-            return Damage(head.stream, expected, "cut off")
-        return None
-
-    def _fits(
-        self, session: Session, keys: dict[str, bytes], row: AuditRow, seq: int, previous: bytes
-    ) -> bool:
-        """Whether `row` is the one that was written at `seq`, after the row with `previous`."""
-        if row.key_kid not in keys:
-            try:
-                keys[row.key_kid] = self._ring.purpose_key_by_id(session, row.key_kid)
-            except SecretUnreadable:
-                return False
-        expected = _mac(keys[row.key_kid], row.stream, seq, previous, row.body)
-        return hmac.compare_digest(expected, row.mac)
-
-    def _what_happened(
-        self, session: Session, keys: dict[str, bytes], row: AuditRow, previous: bytes
-    ) -> str:
-        """What was done to the log at `row`, as far as the macs of the rows around it tell."""
-        after = select(AuditRow).where(AuditRow.stream == row.stream, AuditRow.seq > row.seq)
-        before = row.mac
-        following: AuditRow | None = None
-        for later in session.scalars(
-            after.order_by(AuditRow.seq).execution_options(yield_per=1000)
-        ):
-            following = following or later
-            if self._fits(session, keys, later, row.seq, previous):
-                moved = any(
-                    self._fits(session, keys, row, later.seq, mac) for mac in (before, later.mac)
-                )
-                return "reordered" if moved else "inserted"
-            before = later.mac
-        if following is None:
-            head = session.get_one(AuditHead, row.stream)
-            return "inserted" if row.seq > head.seq else "edited"
-        gaps = range(1, MOST_GAPS)
-        moved_up = any(
-            self._fits(session, keys, following, following.seq + gap, row.mac) for gap in gaps
-        )
-        return "removed" if moved_up else "edited"
+        Raises `VaultSealed`.
+        """
+        return verify(self._database, self._ring)
 
     def count(self) -> int:
         with self._database.read() as session:
             return session.scalar(select(func.count()).select_from(AuditRow)) or 0
-
-    def _head(self, session: Session) -> tuple[int, bytes]:
-        head = session.execute(_NEWEST, {"of": STREAM}).one_or_none()
-        if head is None:
-            # Of several that write the very first row at once, one makes the head.
-            self._database.one_at_a_time(session)
-            head = session.execute(_NEWEST, {"of": STREAM}).one_or_none()
-        if head is None:
-            session.execute(insert(AuditHead).values(stream=STREAM, seq=0, mac=START))
-            return 0, START
-        return head.seq, head.mac
-
-
-def _canonical(event: Event, at: datetime) -> str:
-    body = {name: value for name, value in asdict(event).items() if value not in (None, {})}
-    body["at"] = at.isoformat(timespec="microseconds")
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _event(body: str) -> Event:
-    values = json.loads(body)
-    values.pop("at", None)
-    return Event(**values)
-
-
-def _repeated(body: str) -> tuple[Any, ...]:
-    """The parts of a body that stand in columns of their own, for search."""
-    values = json.loads(body)
-    return datetime.fromisoformat(values["at"]), *(values.get(name) for name in REPEATED)
-
-
-def _mac(key: bytes, stream: str, seq: int, previous: bytes, body: str) -> bytes:
-    parts: Sequence[bytes] = (stream.encode(), seq.to_bytes(8, "big"), previous, body.encode())
-    message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    return hmac.new(key, message, hashlib.sha256).digest()

@@ -14,10 +14,12 @@ from typing import NoReturn, TypeAlias
 
 from papita_core.actors import Actor
 from papita_core.app import Papita
+from papita_core.settings import Settings
 from papita_core.users.passwords import MAX_LENGTH
 
 OPERATOR = Actor.operator()
 Command = Callable[[Papita, argparse.Namespace], int]
+HostCommand = Callable[[Settings, argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,6 +48,18 @@ def add_command(
 ) -> argparse.ArgumentParser:
     made = group.add_parser(name, help=text, description=text)
     made.set_defaults(command=command)
+    return made
+
+
+def add_host_command(
+    group: Group,
+    name: str,
+    command: HostCommand,
+    text: str,
+) -> argparse.ArgumentParser:
+    """A command that gets the settings alone: nothing is migrated, opened or generated for it."""
+    made = group.add_parser(name, help=text, description=text)
+    made.set_defaults(host_command=command)
     return made
 
 

@@ -1,6 +1,6 @@
 """The database: one engine, and units of work that commit once or not at all."""
 
 from papita_core.db.base import Base, UtcDateTime, new_id, table_of
-from papita_core.db.engine import Database
+from papita_core.db.engine import Database, NameTaken
 
-__all__ = ["Base", "Database", "UtcDateTime", "new_id", "table_of"]
+__all__ = ["Base", "Database", "NameTaken", "UtcDateTime", "new_id", "table_of"]

@@ -8,6 +8,7 @@ which is fair and does not sleep as SQLite's own busy handler does.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
 import time
@@ -27,6 +28,10 @@ BUSY_TIMEOUT_MS = 10_000
 LOCK = 0x70617069  # any number that other programs do not use as advisory lock
 
 
+class NameTaken(Exception):
+    """Another transaction of this name is going on."""
+
+
 class Database:
     """One database, SQLite or PostgreSQL, for all services of a process."""
 
@@ -34,7 +39,7 @@ class Database:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.engine = _engine(url, self.is_sqlite)
         # SQLite's transactions see one snapshot in any case.
         self._snapshots = (
@@ -43,6 +48,8 @@ class Database:
             else self.engine.execution_options(isolation_level="REPEATABLE READ")
         )
         self._writer = threading.Lock()
+        self._names: set[str] = set()
+        self._names_lock = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -61,6 +68,32 @@ class Database:
             ):
                 yield session
                 session.flush()
+
+    @contextmanager
+    def write_alone(self, name: str) -> Iterator[Session]:
+        """As `write`; raises `NameTaken`, at once, while another such call of this name runs.
+
+        The claim ends with the transaction, and with the process. On SQLite, another process is
+        waited for instead, as every writer waits there.
+        """
+        if not self.is_sqlite:
+            number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+            with self.write() as session:
+                claim = text("SELECT pg_try_advisory_xact_lock(:number)")
+                if not session.scalar(claim, {"number": number}):
+                    raise NameTaken
+                yield session
+            return
+        with self._names_lock:
+            if name in self._names:
+                raise NameTaken
+            self._names.add(name)
+        try:
+            with self.write() as session:
+                yield session
+        finally:
+            with self._names_lock:
+                self._names.discard(name)
 
     def one_at_a_time(self, where: Session | Connection) -> None:
         """From here to the end of the transaction of `where`, no other passes this line.

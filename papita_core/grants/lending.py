@@ -12,72 +12,104 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import and_, bindparam, select, update
-from sqlalchemy.engine import Row
 from sqlalchemy.orm import Session
 
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Database, table_of
 from papita_core.errors import (
-    ConsentRequired,
-    CredentialExpired,
     CredentialNotFound,
+    InvalidInput,
     PapitaError,
     SecretUnreadable,
     Unauthenticated,
     VaultSealed,
 )
+from papita_core.grants.candidates import SEALED, AnyRow, Found
+from papita_core.grants.choosing import SHARED, Choice, Need, choose
+from papita_core.grants.leases import LEASE, LEASES, lost
 from papita_core.grants.limits import LoanLimit
-from papita_core.grants.models import GrantRow, LeaseRow
 from papita_core.settings import Settings
-from papita_core.users.models import AccessTokenRow, SessionRow, UserRow
 from papita_core.users.tokens import token_hash
+from papita_core.vault.binding import KIND, bound_to
 from papita_core.vault.keyring import KeyRing, SealedParts
 from papita_core.vault.models import Credential, CredentialSecret
-from papita_core.vault.service import KIND, bound_to
 
 log = logging.getLogger(__name__)
-AT_ONCE = 64
-AnyRow = Row[*tuple[Any, ...]]
+AT_ONCE = 64  # requests in one transaction
+THREADS = 2  # on PostgreSQL, where transactions need not wait for each other
+USED_EVERY = timedelta(seconds=5)
+MAX_RUN_ID = 64
 
 
 @dataclass(frozen=True, slots=True)
 class LoanRequest:
-    """Who asks for what. `token` is a project token."""
+    """Who asks for what. `token` is a project token; `run_id` is the project's name for its run.
+
+    Raises `InvalidInput` for a `run_id` that is not 1 to 64 printable ASCII characters.
+    """
 
     token: str = field(repr=False)
     username: str
     credential_type: str
     project_id: str
     request_id: str | None = None
+    run_id: str | None = None
+
+    def __post_init__(self) -> None:
+        run_id = self.run_id
+        if run_id is not None and not (
+            1 <= len(run_id) <= MAX_RUN_ID and run_id.isascii() and run_id.isprintable()
+        ):
+            raise InvalidInput(
+                {"runId": f"A run is named by 1 to {MAX_RUN_ID} printable ASCII characters."}
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Loan:
-    """One credential, unsealed, until `expires_at`."""
+    """One credential, unsealed, until `expires_at`.
+
+    `credential_type` is what it is, which may be another type of the protocol that was asked for.
+    """
 
     credential_id: str
     credential_type: str
     project_id: str | None
-    base_url: str
+    base_url: str | None
     secret: dict[str, str] = field(repr=False)
     lease_id: str
     expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
+class _Waiting:
+    request: LoanRequest
+    token_hash: str
+    future: Future[Loan]
+
+
+@dataclass(frozen=True, slots=True)
 class _Chosen:
     row: AnyRow
+    reason: str
+    project_id: str
     loan: Loan
 
 
+class _Moving(Exception):
+    """Somebody is changing the lease at this moment."""
+
+
+_Outcome = _Chosen | PapitaError | _Moving
+
+
 class Lender:
-    """Resolves loans on a thread of its own. `start` before use, `close` at the end."""
+    """Resolves loans on threads of its own. `close` at the end; a later request opens it again."""
 
     def __init__(
         self,
@@ -93,41 +125,52 @@ class Lender:
         self._idle = timedelta(minutes=settings.session_idle_minutes)
         self._limit = LoanLimit(settings.resolve_limit)
         self._clock = clock
-        self._waiting: queue.SimpleQueue[tuple[LoanRequest, Future[Loan]] | None] = (
-            queue.SimpleQueue()
-        )
-        self._thread: threading.Thread | None = None
+        self._queues: list[queue.SimpleQueue[_Waiting | None]] = [
+            queue.SimpleQueue() for _ in range(1 if database.is_sqlite else THREADS)
+        ]
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
     def resolve(self, request: LoanRequest) -> Future[Loan]:
         """The loan, later. The future raises
 
         `Unauthenticated` (no live lease), `CredentialNotFound` (another user, type or project than
-        the lease's, or nothing stored), `ConsentRequired`, `CredentialExpired`, `SecretUnreadable`
-        or `VaultSealed`.
+        the lease's, or nothing stored), `ConsentRequired`, `ProjectDisabled`, `CredentialDisabled`,
+        `CredentialExpired`, `TooManyAttempts`, `SecretUnreadable` or `VaultSealed`.
         """
+        waiting = _Waiting(request, token_hash(request.token), Future())
+        # A lease keeps its thread: were two threads to hold one row in turns, whoever wants to
+        # revoke it might wait for long.
+        place = int(waiting.token_hash[:8], 16) % len(self._queues)
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="lender", daemon=True)
-                self._thread.start()
-        loan: Future[Loan] = Future()
-        self._waiting.put((request, loan))
-        return loan
+            if not self._threads:
+                self._start()
+            self._queues[place].put(waiting)
+        return waiting.future
 
     def close(self) -> None:
         with self._lock:
-            if self._thread is not None:
-                self._waiting.put(None)
-                self._thread.join(timeout=5)
-                self._thread = None
+            for waiting in self._queues[: len(self._threads)]:
+                waiting.put(None)
+            for thread in self._threads:
+                thread.join(timeout=5)
+            self._threads = []
 
-    def _work(self) -> None:
-        while (first := self._waiting.get()) is not None:
+    def _start(self) -> None:
+        for number, waiting in enumerate(self._queues):
+            thread = threading.Thread(
+                target=self._work, args=(waiting,), name=f"lender-{number}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def _work(self, waiting: queue.SimpleQueue[_Waiting | None]) -> None:
+        while (first := waiting.get()) is not None:
             batch = [first]
             stop = False
             while len(batch) < AT_ONCE:
                 try:
-                    more = self._waiting.get_nowait()
+                    more = waiting.get_nowait()
                 except queue.Empty:
                     break
                 if more is None:
@@ -138,67 +181,78 @@ class Lender:
             if stop:
                 return
 
-    def _serve(self, batch: Sequence[tuple[LoanRequest, Future[Loan]]]) -> None:
+    def _serve(self, batch: Sequence[_Waiting], *, alone: bool = False) -> None:
+        outcomes: Sequence[Loan | PapitaError | _Moving]
         try:
-            outcomes = self._lend([request for request, _ in batch])
+            outcomes = self._lend(batch, alone=alone)
         except Exception as error:
             if not isinstance(error, PapitaError):
                 log.exception("lending failed")
                 error = PapitaError()
             outcomes = [error] * len(batch)
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
-            if not future.set_running_or_notify_cancel():
-                continue
-            if isinstance(outcome, Loan):
-                future.set_result(outcome)
-            else:
-                future.set_exception(outcome)
+        for item, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, _Moving):
+                self._serve([item], alone=True)
+            elif item.future.set_running_or_notify_cancel():
+                if isinstance(outcome, Loan):
+                    item.future.set_result(outcome)
+                else:
+                    item.future.set_exception(outcome)
 
-    def _lend(self, requests: Sequence[LoanRequest]) -> list[Loan | PapitaError]:
+    def _lend(
+        self, batch: Sequence[_Waiting], *, alone: bool
+    ) -> list[Loan | PapitaError | _Moving]:
         if self._ring.sealed:
             raise VaultSealed
+        now = self._clock()
         with self._database.write() as session:
-            leases = self._leases(session, requests)
-            credentials = self._credentials(session, leases.values())
-            chosen: list[_Chosen | PapitaError] = []
+            leases, moving = self._leases(session, batch, alone=alone)
+            found = Found.read(session, SEALED, {lease.user_id for lease in leases.values()})
+            outcomes: list[_Outcome] = []
             events: list[Event] = []
-            for request in requests:
-                lease = leases.get(token_hash(request.token))
-                outcome = self._decide(request, lease, credentials)
-                chosen.append(outcome)
+            for item in batch:
+                if item.token_hash in moving:
+                    outcomes.append(_Moving())
+                    continue
+                lease = leases.get(item.token_hash)
+                outcome = self._decide(item.request, lease, found, now)
+                outcomes.append(outcome)
                 if lease is not None:
-                    events.append(_event(request, lease, outcome))
+                    events.append(_event(item.request, lease, outcome))
+            self._touch(session, outcomes, now)
             if events:
-                self._audit.append(session, *events)
-            self._touch(session, chosen)
-        return [item if isinstance(item, PapitaError) else self._unseal(item) for item in chosen]
+                self._audit.append(session, *events, stream=self._audit.loan_stream())
+        return [self._unseal(item) if isinstance(item, _Chosen) else item for item in outcomes]
 
-    def _leases(self, session: Session, requests: Sequence[LoanRequest]) -> dict[str, AnyRow]:
-        rows = session.execute(
-            _LEASES, {"hashes": list({token_hash(request.token) for request in requests})}
-        ).all()
-        return {row.token_hash: row for row in rows}
+    def _leases(
+        self, session: Session, batch: Sequence[_Waiting], *, alone: bool
+    ) -> tuple[dict[str, AnyRow], set[str]]:
+        """The leases by token hash, locked against revocation, and those just being revoked.
 
-    def _credentials(self, session: Session, leases: Any) -> dict[tuple[str, str], list[AnyRow]]:
-        owners = list({lease.user_id for lease in leases})
-        found: dict[tuple[str, str], list[AnyRow]] = {}
-        if owners:
-            for row in session.execute(_CREDENTIALS, {"owners": owners}):
-                found.setdefault((row.owner_id, row.credential_type), []).append(row)
-        return found
+        On PostgreSQL a transaction waits for a revocation only where it asks for one lease alone:
+        waiting while it holds others, it could wait for somebody who waits for it.
+        """
+        hashes = {item.token_hash for item in batch}
+        if alone:
+            session.execute(_LOCK, {"hashes": list(hashes)})
+            rows = session.execute(_LOCKED, {"hashes": list(hashes)}).all()
+        else:
+            rows = session.execute(_UNTOUCHED, {"hashes": list(hashes)}).all()
+        leases = {row.token_hash: row for row in rows}
+        missing = hashes - leases.keys()
+        if alone or not missing or self._database.is_sqlite:
+            return leases, set()
+        return leases, set(session.scalars(_THERE, {"hashes": list(missing)}))
 
     def _decide(
-        self,
-        request: LoanRequest,
-        lease: AnyRow | None,
-        credentials: dict[tuple[str, str], list[AnyRow]],
+        self, request: LoanRequest, lease: AnyRow | None, found: Found, now: datetime
     ) -> _Chosen | PapitaError:
-        now = self._clock()
         if lease is None:
             return Unauthenticated()
-        if lease.grant_id is not None and lease.grant_revoked_at is not None:
-            return ConsentRequired()
-        if lease.revoked_at is not None or lease.expires_at <= now or not self._rests(lease, now):
+        why = lost(lease, now, self._idle)
+        if why is not None:
+            return why
+        if lease.expires_at <= now:
             return Unauthenticated()
         if (request.username.strip().casefold(), request.credential_type, request.project_id) != (
             lease.username,
@@ -210,160 +264,143 @@ class Lender:
         too_many = self._limit.hit(lease.user_id, lease.project_id)
         if too_many is not None:
             return too_many
-        fitting = [
-            row
-            for row in credentials.get((lease.user_id, lease.credential_type), [])
-            if row.project_id in (None, lease.project_id)
-        ]
-        live = [row for row in fitting if row.expires_at is None or row.expires_at > now]
-        if not live:
-            return CredentialExpired() if fitting else CredentialNotFound()
-        # The project's own before one for all projects; the one changed last before older ones.
-        row = max(live, key=lambda item: (item.project_id is not None, item.updated_at, item.id))
+        need = Need(lease.user_id, lease.project_id, lease.credential_type)
+        choice = choose(found.of(lease.user_id), need, now)
+        if not isinstance(choice, Choice):
+            return choice
+        row = found.rows[choice.candidate.id]
         ends = lease.expires_at if row.expires_at is None else min(lease.expires_at, row.expires_at)
-        return _Chosen(
-            row,
-            Loan(row.id, row.credential_type, row.project_id, row.base_url, {}, lease.id, ends),
+        loan = Loan(
+            row.id, row.credential_type, row.project_id, row.base_url or None, {}, lease.id, ends
         )
+        return _Chosen(row, choice.reason, lease.project_id, loan)
 
-    def _rests(self, lease: AnyRow, now: datetime) -> bool:
-        if lease.disabled_at is not None:
-            return False
-        if lease.session_id is not None:
-            return (
-                lease.session_ended_at is None
-                and lease.session_expires_at is not None
-                and bool(lease.session_expires_at > now)
-                and bool(lease.session_seen_at > now - self._idle)
-            )
-        return (
-            lease.access_token_id is not None
-            and lease.token_revoked_at is None
-            and (lease.token_expires_at is None or bool(lease.token_expires_at > now))
-        )
-
-    def _touch(self, session: Session, chosen: Sequence[_Chosen | PapitaError]) -> None:
-        used = {item.row.id for item in chosen if isinstance(item, _Chosen)}
-        if used:
-            session.execute(_USED, {"used": list(used), "now": self._clock()})
+    def _touch(self, session: Session, outcomes: Sequence[_Outcome], now: datetime) -> None:
+        used: dict[str, set[str]] = {}
+        for item in outcomes:
+            if isinstance(item, _Chosen) and (
+                item.row.last_used_at is None
+                or item.row.last_used_by != item.project_id
+                or now - item.row.last_used_at >= USED_EVERY
+            ):
+                used.setdefault(item.project_id, set()).add(item.row.id)
+        for project_id, credentials in used.items():
+            session.execute(_USED, {"used": list(credentials), "by": project_id, "now": now})
 
     def _unseal(self, chosen: _Chosen) -> Loan | PapitaError:
-        row, loan = chosen.row, chosen.loan
         try:
-            context = bound_to(
-                row.id, row.owner_id, row.credential_type, row.base_url, row.origin, row.version
-            )
-            if row.blob is None:
-                raise SecretUnreadable
-            secret = self._ring.open(
-                KIND, SealedParts(row.blob, row.dek_wrapped, row.kek_kid), context
-            )
+            return replace(chosen.loan, secret=self._opened(chosen.row))
         except PapitaError as error:
-            log.error("credential %s cannot be read: %s", row.id, error.code)
-            if isinstance(error, SecretUnreadable):
-                self._mark_unreadable(row)
             return error
-        return Loan(
-            loan.credential_id,
-            loan.credential_type,
-            loan.project_id,
-            loan.base_url,
-            secret,
-            loan.lease_id,
-            loan.expires_at,
-        )
 
-    def _mark_unreadable(self, row: AnyRow) -> None:
+    def _opened(self, row: AnyRow) -> dict[str, str]:
+        """The secret. Raises `SecretUnreadable`, and then the row says so, too."""
+        parts: SealedParts | None = SealedParts(row.blob, row.dek_wrapped, row.kek_kid)
+        tried: set[SealedParts] = set()
+        # A rotation may wrap the data key anew between the read and here.
+        while parts is not None and parts not in tried:
+            tried.add(parts)
+            try:
+                context = bound_to(
+                    row.id, row.owner_id, row.credential_type, row.base_url, row.origin, row.version
+                )
+                if parts.blob is None:
+                    raise SecretUnreadable
+                secret: dict[str, str] = self._ring.open(KIND, parts, context)
+                return secret
+            except SecretUnreadable:
+                parts = self._in_force(row)
+        log.error("credential %s cannot be read", row.id)
+        if parts is not None:
+            self._mark_unreadable(row, parts)
+        raise SecretUnreadable
+
+    def _in_force(self, row: AnyRow) -> SealedParts | None:
+        """How the secret of a row is sealed by now; None where the row has another one or none."""
+        with self._database.read() as session:
+            found = session.execute(_PARTS.where(_SAME), _as_read(row)).one_or_none()
+        return None if found is None else SealedParts(*found)
+
+    def _mark_unreadable(self, row: AnyRow, parts: SealedParts) -> None:
+        """Says so on the row, unless something else is there by now or it is said already."""
         with self._database.write() as session:
-            session.execute(
-                update(Credential).where(Credential.id == row.id).values(status="unreadable")
-            )
-            self._audit.append(
-                session,
-                Event("credential.unreadable", None, row.owner_id, row.id, row.project_id),
-            )
+            query = _PARTS.where(_SAME).with_for_update(of=_CREDENTIAL)
+            found = session.execute(query, _as_read(row)).one_or_none()
+            if found is None or SealedParts(*found) != parts:
+                return
+            if session.scalar(_UNREADABLE, {"which": row.id}) is not None:
+                self._audit.append(
+                    session,
+                    Event("credential.unreadable", None, row.owner_id, row.id, row.project_id),
+                )
 
 
-def _event(request: LoanRequest, lease: AnyRow, outcome: _Chosen | PapitaError) -> Event:
-    refusal = outcome if isinstance(outcome, PapitaError) else None
-    row = outcome.row if isinstance(outcome, _Chosen) else None
+def _event(request: LoanRequest, lease: AnyRow, outcome: _Outcome) -> Event:
+    refusal = outcome.code if isinstance(outcome, PapitaError) else "ok"
+    subject, details = None, {}
+    if isinstance(outcome, _Chosen):
+        subject, details = outcome.row.id, {"version": outcome.row.version}
+        if outcome.reason == SHARED:
+            details["owner"] = outcome.row.owner_id
     return Event(
         "credential.read",
         actor_id=lease.project_id,
         owner_id=lease.user_id,
-        subject_id=row.id if row else None,
+        subject_id=subject,
         project_id=lease.project_id,
         lease_id=lease.id,
         request_id=request.request_id,
-        outcome=refusal.code if refusal else "ok",
-        details={"version": row.version} if row else {},
+        run_id=request.run_id,
+        outcome=refusal,
+        details=details,
     )
 
 
-# Plain tables: a loan is too frequent for what the mapper does around each statement.
-_LEASE, _USER, _GRANT = table_of(LeaseRow), table_of(UserRow), table_of(GrantRow)
-_SESSION, _TOKEN = table_of(SessionRow), table_of(AccessTokenRow)
+def _as_read(row: AnyRow) -> dict[str, object]:
+    return {"which": row.id, "version": row.version, "origin": row.origin, "at": row.base_url}
+
+
 _CREDENTIAL, _SECRET = table_of(Credential), table_of(CredentialSecret)
 
-_LEASES = (
-    select(
-        _LEASE.c.id,
-        _LEASE.c.token_hash,
-        _LEASE.c.user_id,
-        _LEASE.c.project_id,
-        _LEASE.c.credential_type,
-        _LEASE.c.grant_id,
-        _LEASE.c.session_id,
-        _LEASE.c.access_token_id,
-        _LEASE.c.expires_at,
-        _LEASE.c.revoked_at,
-        _USER.c.username,
-        _USER.c.disabled_at,
-        _GRANT.c.revoked_at.label("grant_revoked_at"),
-        _SESSION.c.ended_at.label("session_ended_at"),
-        _SESSION.c.expires_at.label("session_expires_at"),
-        _SESSION.c.last_seen_at.label("session_seen_at"),
-        _TOKEN.c.revoked_at.label("token_revoked_at"),
-        _TOKEN.c.expires_at.label("token_expires_at"),
+_WANTED = LEASE.c.token_hash.in_(bindparam("hashes", expanding=True))
+# A revocation updates the lease: on PostgreSQL the shared lock makes the two wait for each other.
+_UNTOUCHED = LEASES.where(_WANTED).with_for_update(read=True, of=LEASE, skip_locked=True)
+_LOCK = select(LEASE.c.id).where(_WANTED).with_for_update(read=True)
+_LOCKED = LEASES.where(_WANTED)
+_THERE = select(LEASE.c.token_hash).where(_WANTED)
+
+# Rows that somebody else holds just now are left out: when a credential was used last is no reason
+# for loans to wait for each other.
+_USED = (
+    update(_CREDENTIAL)
+    .where(
+        _CREDENTIAL.c.id.in_(
+            select(_CREDENTIAL.c.id)
+            .where(_CREDENTIAL.c.id.in_(bindparam("used", expanding=True)))
+            .with_for_update(key_share=True, skip_locked=True)
+        )
     )
-    .select_from(_LEASE)
-    .join(_USER, _USER.c.id == _LEASE.c.user_id)
-    .outerjoin(_GRANT, _GRANT.c.id == _LEASE.c.grant_id)
-    .outerjoin(_SESSION, _SESSION.c.id == _LEASE.c.session_id)
-    .outerjoin(_TOKEN, _TOKEN.c.id == _LEASE.c.access_token_id)
-    .where(_LEASE.c.token_hash.in_(bindparam("hashes", expanding=True)))
-    # A revocation updates the lease: on PostgreSQL this makes the two wait for each other.
-    .with_for_update(read=True, of=_LEASE)
+    .values(last_used_at=bindparam("now"), last_used_by=bindparam("by"))
 )
 
-_CREDENTIALS = (
-    select(
-        _CREDENTIAL.c.id,
-        _CREDENTIAL.c.owner_id,
-        _CREDENTIAL.c.credential_type,
-        _CREDENTIAL.c.project_id,
-        _CREDENTIAL.c.base_url,
-        _CREDENTIAL.c.origin,
-        _CREDENTIAL.c.version,
-        _CREDENTIAL.c.expires_at,
-        _CREDENTIAL.c.updated_at,
-        _SECRET.c.blob,
-        _SECRET.c.dek_wrapped,
-        _SECRET.c.kek_kid,
-    )
-    .select_from(_CREDENTIAL)
-    .outerjoin(
+_PARTS = select(_SECRET.c.blob, _SECRET.c.dek_wrapped, _SECRET.c.kek_kid).select_from(
+    _CREDENTIAL.outerjoin(
         _SECRET,
         and_(
             _SECRET.c.credential_id == _CREDENTIAL.c.id,
             _SECRET.c.version == _CREDENTIAL.c.version,
         ),
     )
-    .where(_CREDENTIAL.c.owner_id.in_(bindparam("owners", expanding=True)))
 )
-
-_USED = (
+_SAME = and_(
+    _CREDENTIAL.c.id == bindparam("which"),
+    _CREDENTIAL.c.version == bindparam("version"),
+    _CREDENTIAL.c.origin == bindparam("origin"),
+    _CREDENTIAL.c.base_url == bindparam("at"),
+)
+_UNREADABLE = (
     update(_CREDENTIAL)
-    .where(_CREDENTIAL.c.id.in_(bindparam("used", expanding=True)))
-    .values(last_used_at=bindparam("now"))
+    .where(_CREDENTIAL.c.id == bindparam("which"), _CREDENTIAL.c.status != "unreadable")
+    .values(status="unreadable")
+    .returning(_CREDENTIAL.c.id)
 )

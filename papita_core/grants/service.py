@@ -3,10 +3,14 @@
 A grant lasts until its user revokes it. A lease is made from a user token that the project
 exchanges (RFC 8693); it reads one type of credential of one user, for one project. The rows are the
 authority: revoking a grant ends its leases in the same transaction.
+
+Which credential a project gets, what it has read and whether a loan still holds are answered here
+by the same rules that lend.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,26 +18,47 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from papita_core.actors import Actor
-from papita_core.audit.service import AuditLog, Event
+from papita_core.audit.service import AuditFilter, AuditLog, Event
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Database, new_id
 from papita_core.errors import (
     ClientRefused,
     ConsentRequired,
+    CredentialNotFound,
+    Forbidden,
     NotFound,
+    PapitaError,
+    ProjectDisabled,
     TokenRequestRefused,
+    Unauthenticated,
 )
+from papita_core.grants.candidates import NAMED, AnyRow, Found
+from papita_core.grants.choosing import (
+    ALL_PROJECTS,
+    PROJECT,
+    Choice,
+    Need,
+    choose,
+    fits,
+    unusable,
+)
+from papita_core.grants.leases import LEASE, LEASES, lost, signed_in
 from papita_core.grants.models import GrantRow, LeaseRow
 from papita_core.grants.user_tokens import Claims, TokenInvalid, UserTokens
 from papita_core.projects.catalogue import PROJECTS, Project
+from papita_core.projects.models import ProjectState
 from papita_core.secret import Secret
 from papita_core.settings import Settings
 from papita_core.users.models import AccessTokenRow, SessionRow, UserRow
 from papita_core.users.tokens import new_token, token_hash
+from papita_core.vault.records import Page
 
 LEASE_LIFE = timedelta(minutes=5)
 LEASE_PREFIX = "papita_lease_"
 SCOPE = "credential:use"
+READ = "credential.read"
+MAX_CHECKED = 500
+SESSION_ENDED = "session-ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +78,54 @@ class ProjectToken:
     token: str = field(repr=False)
     lease_id: str
     expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One time that a project asked for a credential. `outcome` is ok, or the code of a refusal.
+
+    `label` is None where the credential is gone or is none of the user's any more.
+    """
+
+    at: datetime
+    credential_id: str | None
+    label: str | None
+    run_id: str | None
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class WhichCredential:
+    """`shared_by` is the user name of whoever shares it; None for an own one."""
+
+    id: str
+    label: str
+    credential_type: str
+    shared_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which credential a project would get now, and why; or why none.
+
+    `reason` is project, all-projects or shared; `code` is that of the refusal. One of both is None.
+    """
+
+    project_id: str
+    credential: WhichCredential | None
+    reason: str | None
+    code: str | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A loan that would not be granted any more, and why."""
+
+    lease_id: str
+    credential_id: str
+    code: str
+    detail: str
 
 
 class GrantService:
@@ -165,6 +238,100 @@ class GrantService:
             ).all()
         return [Grant(row.id, row.project_id, row.credential_type, row.created_at) for row in rows]
 
+    def reads(
+        self, actor: Actor, project_id: str, *, cursor: str | None = None, limit: int = 50
+    ) -> Page[Read]:
+        """Each time that the project asked for a credential of the actor, newest first.
+
+        Raises `InvalidInput` for a bad `limit` or `cursor`.
+        """
+        _project(project_id)
+        wanted = AuditFilter(owner_id=actor.user_id, action=READ, project_id=project_id)
+        page = self._audit.entries(actor, wanted, cursor=cursor, limit=limit)
+        with self._database.read() as session:
+            known = Found.read(session, NAMED, {actor.user_id}).rows if page.items else {}
+        items = []
+        for entry in page.items:
+            row = known.get(entry.event.subject_id or "")
+            items.append(
+                Read(
+                    entry.at,
+                    entry.event.subject_id,
+                    None if row is None else row.label,
+                    entry.event.run_id,
+                    entry.event.outcome,
+                )
+            )
+        return Page(items, page.next_cursor)
+
+    # --- what lending would say ---
+
+    def which(self, actor: Actor, project_id: str) -> Which:
+        """The credential that the project would get, once the user allows it.
+
+        Needs `credentials:read` or `projects:launch`. Raises `NotFound`.
+        """
+        if not (actor.may("credentials:read") or actor.may("projects:launch")):
+            raise Forbidden
+        project = _project(project_id)
+        need = Need(actor.user_id, project_id, project.credential_types[0])
+        with self._database.read() as session:
+            if _switched_off(session, project_id):
+                refused = ProjectDisabled()
+                return Which(project_id, None, None, refused.code, refused.detail)
+            found = Found.read(session, NAMED, {actor.user_id})
+        choice = choose(found.of(actor.user_id), need, self._clock())
+        if not isinstance(choice, Choice):
+            return Which(project_id, None, None, choice.code, choice.detail)
+        row = found.rows[choice.candidate.id]
+        own = row.owner_id == actor.user_id
+        credential = WhichCredential(
+            row.id, row.label, row.credential_type, None if own else row.username
+        )
+        sentence = _because(choice.reason, project, row)
+        return Which(project_id, credential, choice.reason, None, sentence)
+
+    def check(self, project_id: str, loans: Sequence[tuple[str, str]]) -> Sequence[Ended]:
+        """Those of the loans (lease id, credential id), at most 500, that would be refused by now.
+
+        That a lease has run out of its five minutes does not count: an answer may take longer. A
+        lease that is not there, or is another project's, has ended.
+        """
+        if len(loans) > MAX_CHECKED:
+            raise ValueError("too many loans at once")
+        now = self._clock()
+        with self._database.read() as session:
+            query = LEASES.where(
+                LEASE.c.id.in_({lease_id for lease_id, _ in loans}),
+                LEASE.c.project_id == project_id,
+            )
+            leases = {row.id: row for row in session.execute(query)}
+            found = Found.read(session, NAMED, {row.user_id for row in leases.values()})
+        ended = []
+        for lease_id, credential_id in loans:
+            why = self._ended(leases.get(lease_id), credential_id, found, now)
+            if why is not None:
+                ended.append(Ended(lease_id, credential_id, *why))
+        return ended
+
+    def _ended(
+        self, lease: AnyRow | None, credential_id: str, found: Found, now: datetime
+    ) -> tuple[str, str] | None:
+        """Code and sentence, or None where the loan still holds."""
+        if lease is None:
+            return SESSION_ENDED, "The project's access has ended. Open the project again."
+        why = lost(lease, now, self._idle)
+        if isinstance(why, Unauthenticated):
+            if lease.access_token_id is not None and signed_in(lease, now, self._idle):
+                why = ConsentRequired()  # revoked, and what it rests on is live
+            elif lease.access_token_id is not None:
+                return SESSION_ENDED, "The access token is not valid any more. Make a new one."
+            else:
+                return SESSION_ENDED, "The sign-in has ended. Sign in again."
+        if why is None:
+            why = _withdrawn(lease, credential_id, found, now)
+        return None if why is None else (why.code, why.detail)
+
     # --- exchange ---
 
     def client_project(self, client_id: str, client_secret: str) -> str:
@@ -184,7 +351,7 @@ class GrantService:
     ) -> ProjectToken:
         """A project token for the user of `subject_token`.
 
-        Raises `TokenRequestRefused`, `ConsentRequired` and `VaultSealed`.
+        Raises `TokenRequestRefused`, `ProjectDisabled`, `ConsentRequired` and `VaultSealed`.
         """
         if credential_type not in _project(project_id).credential_types:
             raise TokenRequestRefused(
@@ -196,6 +363,8 @@ class GrantService:
             raise _invalid_grant() from None
         token, now = new_token(LEASE_PREFIX), self._clock()
         with self._database.write() as session:
+            if _switched_off(session, project_id):
+                raise ProjectDisabled
             self._check_live(session, claims, now)
             grant_id = self._consent(session, claims, project_id, credential_type)
             lease = LeaseRow(
@@ -267,6 +436,37 @@ class GrantService:
         if grant_id is None:
             raise ConsentRequired
         return grant_id
+
+
+def _switched_off(session: Session, project_id: str) -> bool:
+    state = session.get(ProjectState, project_id)
+    return state is not None and state.disabled_at is not None
+
+
+def _because(reason: str, project: Project, row: AnyRow) -> str:
+    name = f"{project.title} uses “{row.label}”"
+    if reason == PROJECT:
+        why = f"{name}: your own credential for this project goes first."
+    elif reason == ALL_PROJECTS:
+        why = f"{name}: your own credential for all projects."
+    else:
+        why = f"{name}, which {row.username} shares: you have none of your own for it."
+    if row.status == "rejected":
+        return f"{why} The provider has rejected it; replace the key."
+    if row.status == "unreadable":
+        return f"{why} It cannot be read any more; replace the key."
+    return why
+
+
+def _withdrawn(
+    lease: AnyRow, credential_id: str, found: Found, now: datetime
+) -> PapitaError | None:
+    """Why this credential is not lent on this lease any more, though another one might be."""
+    need = Need(lease.user_id, lease.project_id, lease.credential_type)
+    same = [
+        item for item in found.of(lease.user_id) if item.id == credential_id and fits(item, need)
+    ]
+    return unusable(same[0], need, now) if same else CredentialNotFound()
 
 
 def _invalid_grant() -> TokenRequestRefused:

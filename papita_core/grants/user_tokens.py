@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from papita_core.actors import Actor
 from papita_core.clock import Clock, utc_now
@@ -26,6 +26,7 @@ from papita_core.vault.models import PurposeKey
 ISSUER = "papita"
 TYPE = "at+jwt"
 LIFE = timedelta(minutes=5)
+PUBLISHED = timedelta(days=1)  # how long a retired key still verifies
 REQUIRED = ["iss", "aud", "sub", "preferred_username", "jti", "iat", "exp", "scope"]
 
 
@@ -110,11 +111,19 @@ class UserTokens:
         return Claims(claims["sub"], claims["preferred_username"], session_id, access_token_id)
 
     def jwks(self) -> dict[str, Any]:
-        """RFC 7517 key set: the active key, the next one and those retired lately."""
+        """RFC 7517 key set: the active key, the next one and those retired within a day."""
+        since = self._clock() - PUBLISHED
         with self._database.read() as session:
             rows = session.execute(
                 select(PurposeKey.kid, PurposeKey.public)
-                .where(PurposeKey.purpose == USER_TOKEN, PurposeKey.public.is_not(None))
+                .where(
+                    PurposeKey.purpose == USER_TOKEN,
+                    PurposeKey.public.is_not(None),
+                    or_(
+                        PurposeKey.state.in_(("active", "next")),
+                        (PurposeKey.state == "retired") & (PurposeKey.retired_at > since),
+                    ),
+                )
                 .order_by(PurposeKey.created_at)
             ).all()
         return {
@@ -132,6 +141,7 @@ class UserTokens:
         }
 
     def _signing_key(self) -> tuple[str, Ed25519PrivateKey]:
+        self._ring.refresh()  # another process may have rotated the key
         kid, raw = self._ring.purpose_key(USER_TOKEN)
         if self._signer is None or self._signer[0] != kid:
             self._signer = (kid, Ed25519PrivateKey.from_private_bytes(raw))

@@ -1,14 +1,19 @@
-"""Which projects there are, and user tokens with which one calls them."""
+"""Which projects there are, user tokens with which one calls them, and the switch of each."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
+from sqlalchemy import func, select, update
+
 from papita_core.actors import Actor
-from papita_core.audit.service import AuditLog
+from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Database
-from papita_core.errors import NotFound
+from papita_core.errors import NotFound, ProjectDisabled
+from papita_core.grants.models import GrantRow, LeaseRow
 from papita_core.grants.user_tokens import UserToken, UserTokens
 from papita_core.projects.catalogue import PROJECTS, Project
 from papita_core.projects.models import ProjectState
@@ -27,6 +32,15 @@ class ProjectRunner(Protocol):
         Raises `papita_core.errors.ProjectUnavailable` with the reason.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A project as administrators see it. `users` is how many users allow it to use a key."""
+
+    project: Project
+    disabled_at: datetime | None
+    users: int
 
 
 class ProjectService:
@@ -54,7 +68,66 @@ class ProjectService:
             state = session.get(ProjectState, project_id)
             return state is not None and state.disabled_at is not None
 
+    def states(self, actor: Actor) -> list[State]:
+        """Every project of the catalogue, in its order."""
+        actor.require("projects:manage")
+        with self._database.read() as session:
+            off = {row.project_id: row.disabled_at for row in session.scalars(select(ProjectState))}
+            users = dict(
+                session.execute(
+                    select(GrantRow.project_id, func.count(GrantRow.user_id.distinct()))
+                    .where(GrantRow.revoked_at.is_(None))
+                    .group_by(GrantRow.project_id)
+                )
+                .tuples()
+                .all()
+            )
+        return [
+            State(project, off.get(project.id), users.get(project.id, 0)) for project in PROJECTS
+        ]
+
+    def set_disabled(self, actor: Actor, project_id: str, disabled: bool) -> None:
+        """The kill switch: off, nothing is lent to the project, and all that it holds is taken
+        back in the same transaction. Users' consent stays. Raises `NotFound`.
+        """
+        actor.require("projects:manage")
+        if all(project.id != project_id for project in PROJECTS):
+            raise NotFound("There is no such project here.")
+        now = self._clock()
+        with self._database.write() as session:
+            session.execute(
+                self._database.insert_new(ProjectState).values(
+                    project_id=project_id, disabled_at=None
+                )
+            )
+            state = session.get_one(ProjectState, project_id, with_for_update=True)
+            if disabled == (state.disabled_at is not None):
+                return
+            state.disabled_at = now if disabled else None
+            if disabled:
+                session.flush()
+                session.execute(
+                    update(LeaseRow)
+                    .where(LeaseRow.project_id == project_id, LeaseRow.revoked_at.is_(None))
+                    .values(revoked_at=now)
+                )
+            action = "project.disabled" if disabled else "project.enabled"
+            self._audit.append(
+                session,
+                Event(action, actor.user_id, subject_id=project_id, project_id=project_id),
+            )
+
+    def require_enabled(self, project_id: str) -> None:
+        """Raises `ProjectDisabled` for a project that is switched off."""
+        if self.is_disabled(project_id):
+            raise ProjectDisabled
+
     def user_token(self, actor: Actor, project_id: str) -> UserToken:
-        """A token with which this user calls the project, for five minutes."""
+        """A token with which this user calls the project, for five minutes.
+
+        Raises `NotFound`, `ProjectDisabled` and `VaultSealed`.
+        """
         actor.require("projects:launch")
-        return self._tokens.issue(actor, self.get(project_id).id)
+        project = self.get(project_id)
+        self.require_enabled(project.id)
+        return self._tokens.issue(actor, project.id)

@@ -77,7 +77,16 @@ class Credential(Base):
     """
 
     __tablename__ = "credentials"
-    __table_args__ = (Index("ix_credentials_resolve", "owner_id", "credential_type", "project_id"),)
+    __table_args__ = (
+        Index("ix_credentials_resolve", "owner_id", "credential_type", "project_id"),
+        # Every loan asks for those that everybody may use: a few of very many.
+        Index(
+            "ix_credentials_for_all",
+            "id",
+            sqlite_where=text("shared_with_all = 1"),
+            postgresql_where=text("shared_with_all"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     owner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)

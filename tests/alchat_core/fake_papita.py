@@ -1,6 +1,7 @@
-"""A small Papita as a real HTTP server in a thread: keys, token exchange, credentials.
+"""A small Papita as a real HTTP server in a thread: keys, token exchange, credentials, leases.
 
-`behaviour` names a failure to play; everything else is answered as the contract says.
+`behaviour` names a failure to play, `ended` the users whose loans have ended and why; everything
+else is answered as the contract says.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import socket
 import threading
 import time
 import uuid
-from collections import Counter
-from datetime import UTC, datetime, timedelta
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -31,29 +34,57 @@ PROBLEMS: dict[str, tuple[str, int, dict[str, Any], dict[str, str]]] = {
     "token-500": ("token", 500, {}, {}),
     "credential-not-found": ("credential", 404, {"code": "credential-not-found"}, {}),
     "credential-expired": ("credential", 409, {"code": "credential-expired"}, {}),
+    "credential-disabled": ("credential", 409, {"code": "credential-disabled"}, {}),
+    "secret-unreadable": ("credential", 500, {"code": "secret-unreadable"}, {}),
+    "project-disabled": ("token", 403, {"code": "project-disabled"}, {}),
+    "session-ended": ("token", 401, {"code": "session-ended"}, {}),
     "vault-sealed": ("credential", 503, {"code": "vault-sealed"}, {}),
     "rate-limited": ("credential", 429, {"code": "rate-limited"}, {"Retry-After": "9"}),
     "credential-401": ("credential", 401, {"code": "unauthenticated"}, {}),
     "credential-403": ("credential", 403, {"code": "forbidden"}, {}),
     "redirect": ("credential", 307, {}, {"Location": "http://127.0.0.1:9/stolen"}),
     "nonsense": ("credential", 200, {"credentials": "nothing"}, {}),
+    "check-404": ("check", 404, {"code": "not-found"}, {}),
+    "check-401": ("check", 401, {"code": "invalid-client"}, {}),
+    "check-500": ("check", 500, {}, {}),
+    "check-nonsense": ("check", 200, {"ended": [{"id": 1}]}, {}),
+    "check-other-nonsense": ("check", 200, {"ended": "all of them"}, {}),
 }
 
 
+@dataclass
+class _Lease:
+    """The row behind a project token."""
+
+    id: str
+    username: str
+    ends: float
+
+
 class FakePapita:
-    """`with FakePapita() as papita:` - `url`, `token_for(name)`, `behaviour`, `loans`."""
+    """`with FakePapita() as papita:` - `url`, `token_for(name)`, `behaviour`, `loans`.
+
+    `loans` counts what was lent to each user, `runs` says for which runs, `checks` holds the pairs
+    of each question whether leases still stand.
+    """
 
     def __init__(self) -> None:
         self.key = Ed25519PrivateKey.generate()
         self.kid = "key-1"
         self.behaviour = ""
-        self.base_url = "http://127.0.0.1:9/v1"
+        self.base_url: str | None = "http://127.0.0.1:9/v1"
         self.api_key = CANARY_KEY
-        self.lease_seconds = 300.0
-        self.exchanges = 0
+        self.fields: dict[str, Any] | None = None
+        self.credential_type = "openai"
+        self.token_seconds = 300.0
+        self.ended: dict[str, str] = {}
+        self.exchanges: Counter[str] = Counter()
         self.loans: Counter[str] = Counter()
+        self.runs: dict[str, list[str | None]] = defaultdict(list)
+        self.checks: list[list[tuple[str, str]]] = []
         self.jwks_reads = 0
-        self._tokens: dict[str, str] = {}
+        self._tokens: dict[str, _Lease] = {}
+        self._wires: set[socket.socket] = set()
         self._server: ThreadingHTTPServer | None = None
         self.port = 0
 
@@ -86,11 +117,22 @@ class FakePapita:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+            for wire in tuple(self._wires):
+                with contextlib.suppress(OSError):
+                    wire.shutdown(socket.SHUT_RDWR)
 
     def reset(self) -> None:
         self.behaviour = ""
-        self.lease_seconds = 300.0
+        self.token_seconds = 300.0
         self.api_key = CANARY_KEY
+        self.fields = None
+        self.credential_type = "openai"
+        self.ended.clear()
+        self.checks.clear()
+
+    def forget_tokens(self) -> None:
+        """Project tokens given out so far open nothing any more."""
+        self._tokens.clear()
 
     def claims(self, username: str, **changes: Any) -> dict[str, Any]:
         now = int(time.time())
@@ -126,6 +168,15 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     owner: FakePapita
 
+    def setup(self) -> None:
+        super().setup()
+        self.owner._wires.add(self.connection)
+
+    def finish(self) -> None:
+        self.owner._wires.discard(self.connection)
+        with contextlib.suppress(OSError):
+            super().finish()
+
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -142,15 +193,38 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        if self.path != "/api/token":
+        if self.path == "/api/leases/check":
+            if not self._misbehave("check"):
+                self._check(body)
+        elif self.path != "/api/token":
             self._answer(404, {"code": "not-found"})
         elif not self._misbehave("token"):
             self._exchange({name: values[0] for name, values in parse_qs(body).items()})
 
-    def _exchange(self, form: dict[str, str]) -> None:
+    def _is_client(self) -> bool:
         scheme, _, encoded = self.headers.get("Authorization", "").partition(" ")
-        if scheme != "Basic" or base64.b64decode(encoded).decode() != ":".join(CLIENT):
-            self._answer(401, {"code": "invalid-client", "error": "invalid_client"})
+        if scheme == "Basic" and base64.b64decode(encoded).decode() == ":".join(CLIENT):
+            return True
+        self._answer(401, {"code": "invalid-client", "error": "invalid_client"})
+        return False
+
+    def _check(self, body: str) -> None:
+        if not self._is_client():
+            return
+        asked = json.loads(body)["leases"]
+        if not 0 < len(asked) <= 500:
+            self._answer(422, {"code": "invalid-input"})
+            return
+        self.owner.checks.append([(item["id"], item["credentialId"]) for item in asked])
+        ended = []
+        for item in asked:
+            code = self.owner.ended.get(item["credentialId"].removeprefix("credential-"))
+            if code is not None:
+                ended.append({**item, "code": code, "detail": "A sentence of Papita's own."})
+        self._answer(200, {"ended": ended})
+
+    def _exchange(self, form: dict[str, str]) -> None:
+        if not self._is_client():
             return
         expected = {
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
@@ -167,17 +241,26 @@ class _Handler(BaseHTTPRequestHandler):
             algorithms=["EdDSA"],
             audience="al-chat",
         )
-        self.owner.exchanges += 1
-        token = uuid.uuid4().hex
-        self.owner._tokens[token] = claims["preferred_username"]
-        self._answer(200, {"access_token": token, "token_type": "Bearer", "expires_in": 300})
+        username = claims["preferred_username"]
+        if self.owner.ended.get(username) in ("consent-required", "project-disabled"):
+            self._answer(403, {"code": self.owner.ended[username]})
+            return
+        self.owner.exchanges[username] += 1
+        token, life = uuid.uuid4().hex, self.owner.token_seconds
+        self.owner._tokens[token] = _Lease(uuid.uuid4().hex, username, time.time() + life)
+        self._answer(200, {"access_token": token, "token_type": "Bearer", "expires_in": life})
 
     def _credential(self, query: dict[str, list[str]]) -> None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        username = self.owner._tokens.get(token)
-        if username is None:
+        lease = self.owner._tokens.get(token)
+        if lease is None or lease.ends <= time.time():
             self._answer(401, {"code": "unauthenticated"})
             return
+        username = lease.username
+        if username in self.owner.ended:
+            self._answer(403, {"code": self.owner.ended[username]})
+            return
+        run = query.pop("runId", [None])[0]
         if query != {
             "username": [username],
             "credentialType": ["openai"],
@@ -186,23 +269,27 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"code": "credential-not-found"})
             return
         self.owner.loans[username] += 1
-        ends = datetime.now(UTC) + timedelta(seconds=self.owner.lease_seconds)
+        self.owner.runs[username].append(run)
+        fields = self.owner.fields
         self._answer(
             200,
             {
                 "credentials": {
                     "id": f"credential-{username}",
-                    "credentialType": "openai",
+                    "credentialType": self.owner.credential_type,
                     "projectId": "al-chat",
                     "baseUrl": self.owner.base_url,
-                    "credentials": {"api_key": self.owner.api_key},
+                    "credentials": {"api_key": self.owner.api_key} if fields is None else fields,
                 },
-                "lease": {"id": uuid.uuid4().hex, "expiresAt": ends.isoformat()},
+                "lease": {
+                    "id": lease.id,
+                    "expiresAt": datetime.fromtimestamp(lease.ends, UTC).isoformat(),
+                },
             },
         )
 
     def _misbehave(self, where: str) -> bool:
-        if self.owner.behaviour == "hang" and where == "credential":
+        if self.owner.behaviour == {"credential": "hang", "check": "check-hang"}.get(where):
             time.sleep(3.0)
             return False
         problem = PROBLEMS.get(self.owner.behaviour)
@@ -220,6 +307,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(raw)))
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.end_headers()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.end_headers()
             self.wfile.write(raw)

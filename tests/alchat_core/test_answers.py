@@ -108,13 +108,17 @@ def test_odd_but_honest_streams_are_read(user: UserClient, model: str) -> None:
     [
         ("consent-required", "consent-required"),
         ("invalid-client", "papita-error"),
-        ("invalid-grant", "papita-error"),
+        ("invalid-grant", "session-ended"),
         ("token-500", "papita-error"),
         ("credential-not-found", "credential-missing"),
         ("credential-expired", "credential-expired"),
+        ("credential-disabled", "credential-disabled"),
+        ("secret-unreadable", "credential-rejected"),
+        ("project-disabled", "project-disabled"),
+        ("session-ended", "session-ended"),
         ("vault-sealed", "vault-sealed"),
         ("rate-limited", "rate-limited"),
-        ("credential-401", "papita-error"),
+        ("credential-401", "session-ended"),
         ("credential-403", "papita-error"),
         ("redirect", "papita-error"),
         ("nonsense", "papita-error"),
@@ -149,32 +153,10 @@ def test_a_provider_that_is_down_and_one_at_a_forbidden_address(
         "http://169.254.169.254/latest",
     ):
         papita.base_url = base_url
-        papita.lease_seconds = 0
         other = user._client.as_user(lambda: papita.token_for("forbidden"))
         failed = ask(other, "echo")[-1].data
         assert failed["code"] == "bad-request", base_url
         assert "PAPITA_PROVIDER_ALLOWLIST" in failed["message"]
-
-
-def test_the_lease_is_used_again_and_dropped_when_the_key_is_rejected(
-    user: UserClient, papita: FakePapita, username: str
-) -> None:
-    ask(user, "echo")
-    ask(user, "echo")
-    assert papita.loans[username] == 1
-    ask(user, "error-401")
-    ask(user, "echo")
-    assert papita.loans[username] == 2
-
-
-def test_no_lease_is_used_beyond_its_end(
-    user: UserClient, papita: FakePapita, username: str
-) -> None:
-    papita.lease_seconds = 0.3
-    ask(user, "echo")
-    time.sleep(0.35)
-    ask(user, "echo")
-    assert papita.loans[username] == 2
 
 
 def test_following_again_gives_exactly_what_is_missing(user: UserClient) -> None:

@@ -1,4 +1,6 @@
-"""A PostgreSQL server for a test run: from a wheel, on a Unix socket, shared by all workers.
+"""A PostgreSQL server for tests and benchmarks: from a wheel, on a Unix socket.
+
+One is shared by all workers of a test run.
 
 The first worker that needs it starts it and the last one stops it. Nothing of it lies outside one
 temporary folder, and no account or permission of the machine is changed.
@@ -15,13 +17,20 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 NUMBERS = itertools.count(1)
+# A test's data need not outlive a power cut.
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+}
 
 
 class Postgres:
@@ -60,7 +69,7 @@ def shared_server(run_folder: Path) -> Iterator[Postgres]:
     with _alone(run_folder):
         if not note.exists():
             folder = Path(tempfile.mkdtemp(prefix="papita-pg-"))
-            _start(folder)
+            _start(folder, FAST)
             note.write_text(str(folder))
         me.touch()
     try:
@@ -75,13 +84,24 @@ def shared_server(run_folder: Path) -> Iterator[Postgres]:
 
 
 @contextlib.contextmanager
+def durable_server() -> Iterator[Postgres]:
+    """A server of one's own, with the options of PostgreSQL itself: each commit is on the disk."""
+    folder = Path(tempfile.mkdtemp(prefix="papita-pg-"))
+    _start(folder, {})
+    try:
+        yield Postgres(folder)
+    finally:
+        _stop(folder)
+
+
+@contextlib.contextmanager
 def _alone(run_folder: Path) -> Iterator[None]:
     with (run_folder / "postgres-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _start(folder: Path) -> None:
+def _start(folder: Path, more: Mapping[str, str]) -> None:
     account = _account()
     if account:  # the server refuses to run as root
         folder.chmod(0o711)
@@ -103,10 +123,7 @@ def _start(folder: Path) -> None:
         "unix_socket_directories": folder,
         "unix_socket_permissions": "0777",
         "max_connections": 300,
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
-        "autovacuum": "off",
+        **more,
     }
     words = " ".join(f"-c {name}={value}" for name, value in options.items())
     _control(folder, "start", "-l", folder / "log", "-o", words)

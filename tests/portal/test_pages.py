@@ -6,11 +6,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from papita_core.actors import Actor
-from papita_core.users.service import NewUser, User
+from papita_core.users.service import User
 from papita_core.vault.service import NewCredential
 from portal.navigation import PAGES, PageEntry
 from portal.wiring import Services
-from tests.portal.conftest import PASSWORD
 from tests.portal.test_door import signed_in
 
 KEY = "sk-demo-canary-0123456789abcdef"
@@ -125,22 +124,3 @@ def test_every_page_opens_for_an_administrator(
         app.switch_page(entry.file).run()
     assert not app.exception
     assert [*app.title, *app.subheader]
-
-
-def test_the_audit_log_lists_what_happened_and_verifies(services: Services, ana: User) -> None:
-    app, _ = signed_in(services, ana)
-    add_key(services, ana)
-    app.switch_page("pages/admin/audit.py").run()
-    log = app.main.markdown[-1].value
-    assert "credential.created" in log.replace("\\", "")
-    assert "| ana |" in log
-    next(button for button in app.button if button.label == "Verify").click().run()
-    assert app.success[0].value == "The log is whole."
-
-
-def test_a_member_may_not_open_the_audit_log(services: Services, ana: User) -> None:
-    ben = services.papita.users.create(Actor.operator(), NewUser("ben", PASSWORD))
-    app, _ = signed_in(services, ben)
-    app.switch_page("pages/admin/audit.py").run()
-    assert "You may not open this page" in app.error[0].value
-    assert not app.title

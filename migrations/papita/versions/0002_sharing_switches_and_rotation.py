@@ -25,6 +25,14 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.String(length=64), nullable=True),
     ):
         op.add_column("credentials", column)
+    op.create_index(
+        "ix_credentials_for_all",
+        "credentials",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("shared_with_all = 1"),
+        postgresql_where=sa.text("shared_with_all"),
+    )
     op.create_table(
         "credential_shares",
         sa.Column("credential_id", sa.String(length=36), nullable=False),
@@ -91,6 +99,7 @@ def downgrade() -> None:
         op.drop_column("audit_log", name)
     op.drop_table("project_states")
     op.drop_table("credential_shares")
+    op.drop_index("ix_credentials_for_all", table_name="credentials")
     for name in ("fingerprint", "shared_with_all", "blocked_at", "disabled_at", "last_used_by"):
         op.drop_column("credentials", name)
     op.drop_column("purpose_keys", "retired_at")

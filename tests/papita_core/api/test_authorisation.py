@@ -26,6 +26,8 @@ ROWS: dict[str, tuple[int, ...]] = {
     "GET /docs": (200,) * 11,
     "GET /docs/start.js": (200,) * 11,
     "GET /.well-known/jwks.json": (200,) * 11,
+    "GET /audit": (*OUT, 403, 403, 403, 403, 403, 403, 401, 401),
+    "GET /audit/export": (*OUT, 403, 403, 403, 403, 403, 403, 401, 401),
     "GET /credentials": (*OUT, 403, 200, 200, 200, 403, 403, 422, 401),
     "GET /credentials?": (*OUT, 401, 401, 401, 401, 401, 401, 200, 401),
     "POST /credentials": (*OUT, 403, 201, 201, 403, 201, 403, 401, 401),
@@ -34,7 +36,9 @@ ROWS: dict[str, tuple[int, ...]] = {
     "DELETE /credentials/{credential_id}": (*OUT, 403, 204, 404, 403, 204, 403, 401, 401),
     "POST /credentials/{credential_id}/test": (*OUT, 403, 200, 404, 403, 200, 403, 401, 401),
     "POST /projects/{project_id}/launch": (*OUT, 200, 200, 200, 403, 403, 200, 401, 401),
+    "GET /projects/{project_id}/credential": (*OUT, 200, 200, 200, 200, 403, 200, 401, 401),
     "POST /token": (401,) * 11,
+    "POST /leases/check": (401,) * 11,
 }
 QUERY = {"username": "owner", "credentialType": "openai", "projectId": "al-chat"}
 NEW = {"credentialType": "openai", "credentials": {"api_key": KEY}}

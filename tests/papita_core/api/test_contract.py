@@ -20,7 +20,8 @@ from tests.papita_core.house import CLIENT_SECRET, KEY, House
 CLIENT = ("al-chat", CLIENT_SECRET)
 VIEW = {
     *("id", "label", "credentialType", "projectId", "hint", "baseUrl", "expiresAt", "createdAt"),
-    *("updatedAt", "lastUsedAt", "status", "checkedAt"),
+    *("updatedAt", "lastUsedAt", "lastUsedBy", "status", "checkedAt"),
+    *("disabled", "blocked", "shared"),
 }
 
 

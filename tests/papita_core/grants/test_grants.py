@@ -44,7 +44,7 @@ def test_consent_is_given_listed_and_taken_back(house: House):
     assert not grants.allowed(ana, "al-chat")
     grants.allow(ana, "al-chat")
     assert grants.allowed(ana, "al-chat")
-    actions = [entry.event.action for entry in house.papita.audit.entries(ana, limit=3)]
+    actions = [entry.event.action for entry in house.papita.audit.entries(ana, limit=3).items]
     assert actions == ["grant.allowed", "grant.revoked", "grant.allowed"]
 
 
@@ -79,7 +79,7 @@ def test_an_exchange_gives_a_lease_of_five_minutes(house: House):
     assert made.expires_in == 300
     assert made.token not in repr(made)
     assert made.token not in repr(house.sql("SELECT * FROM leases"))
-    event = house.papita.audit.entries(ana)[0].event
+    event = house.papita.audit.entries(ana).items[0].event
     assert (event.action, event.actor_id, event.owner_id, event.lease_id) == (
         *("lease.issued", "al-chat", ana.user_id, made.lease_id),
     )

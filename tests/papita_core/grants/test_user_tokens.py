@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from papita_core.actors import Actor
 from papita_core.grants.user_tokens import LIFE, TokenInvalid
 from papita_core.vault.keyring import USER_TOKEN
 from tests.papita_core.house import House
@@ -210,8 +211,8 @@ def test_the_published_keys_verify_and_hold_nothing_private(forge: Forge):
 
 def test_the_next_key_and_a_retired_one_are_good_as_well(house: House):
     forge = Forge(house)
-    forge.house.sql("UPDATE purpose_keys SET state = 'retired' WHERE kid = :kid", kid=forge.kid)
-    forge.house.sql("UPDATE purpose_keys SET state = 'active' WHERE state = 'next'")
-    rotated = forge.house.opened()
-    assert rotated.ring.purpose_key(USER_TOKEN)[0] != forge.kid
-    rotated.user_tokens.verify(forge.good, "al-chat")
+    coming = house.papita.rotation.rotate_signing(Actor.operator())
+    assert house.papita.ring.purpose_key(USER_TOKEN)[0] == coming != forge.kid
+    house.papita.user_tokens.verify(forge.good, "al-chat")
+    house.sql("UPDATE purpose_keys SET state = 'next' WHERE kid = :kid", kid=forge.kid)
+    house.papita.user_tokens.verify(forge.good, "al-chat")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
@@ -11,15 +12,23 @@ import pytest
 
 from papita_core.actors import Actor
 from papita_core.errors import (
+    CredentialDisabled,
     CredentialNotFound,
     Forbidden,
+    IdempotencyInFlight,
     IdempotencyMismatch,
     InvalidInput,
     PreconditionFailed,
     SecretRequired,
 )
-from papita_core.vault.service import CredentialInfo, NewCredential, ReplaceCredential
-from tests.papita_core.house import KEY, House, at_once, both_engines
+from papita_core.vault.service import (
+    CredentialInfo,
+    NewCredential,
+    ReplaceCredential,
+    TestResult,
+    Usage,
+)
+from tests.papita_core.house import KEY, House, MovableClock, at_once, both_engines
 
 LATER = datetime(2090, 1, 1, tzinfo=UTC)
 
@@ -82,6 +91,8 @@ def uses(house: House, credential_id: str, etag: str) -> list[Callable[[Any], ob
         lambda actor: credentials.replace(actor, credential_id, ReplaceCredential(), etag=etag),
         lambda actor: credentials.delete(actor, credential_id, etag=etag),
         lambda actor: credentials.test(actor, credential_id),
+        lambda actor: credentials.set_disabled(actor, credential_id, True, etag=etag),
+        lambda actor: credentials.uses(actor, credential_id),
     ]
 
 
@@ -305,14 +316,58 @@ def test_a_repeated_request_gets_the_first_answer(house: House):
 
 
 @both_engines
-def test_of_eight_that_send_one_request_at_once_all_get_the_same_credential(house: House):
+def test_of_eight_that_send_one_request_at_once_none_stores_it_twice(house: House):
     ana = house.sign_in("ana")
     new = NewCredential("openai", {"api_key": KEY})
     outcomes = at_once(
         [lambda: house.papita.credentials.create(ana, new, idempotency_key="once")] * 8
     )
-    assert all(isinstance(outcome, CredentialInfo) for outcome in outcomes), outcomes
-    assert len(house.papita.credentials.list(ana).items) == 1
+    stored = house.papita.credentials.list(ana).items
+    assert len(stored) == 1
+    told = [outcome for outcome in outcomes if not isinstance(outcome, IdempotencyInFlight)]
+    assert told == stored * len(told)
+    assert told != []
+
+
+class GatedClock(MovableClock):
+    """Stops the first request in the middle of its transaction, until the gate opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.gate = threading.Event(), threading.Event()
+        self.asked = 0
+
+    def __call__(self) -> datetime:
+        if threading.current_thread().name == "first":
+            self.asked += 1
+            if self.asked == 2:  # the first time is before the transaction
+                self.inside.set()
+                self.gate.wait(30)
+        return super().__call__()
+
+
+@both_engines
+def test_while_the_first_request_is_served_a_repetition_is_told_to_come_back(house: House):
+    house.clock = clock = GatedClock()
+    ana = house.sign_in("ana")
+    credentials = house.papita.credentials
+    new = NewCredential("openai", {"api_key": KEY})
+    results: list[CredentialInfo] = []
+    first = threading.Thread(
+        target=lambda: results.append(credentials.create(ana, new, idempotency_key="once")),
+        name="first",
+    )
+    first.start()
+    try:
+        assert clock.inside.wait(30)
+        with pytest.raises(IdempotencyInFlight):
+            credentials.create(ana, new, idempotency_key="once")
+    finally:
+        clock.gate.set()
+        first.join()
+    assert credentials.create(ana, new, idempotency_key="once") == results[0]
+    assert credentials.create(ana, new, idempotency_key="twice").id != results[0].id
+    assert len(credentials.list(ana).items) == 2
 
 
 def test_a_refused_request_does_not_use_up_its_key(house: House):
@@ -350,7 +405,7 @@ def test_every_change_is_on_the_record_of_the_owner(house: House):
     info = house.key(ana)
     info = house.papita.credentials.replace(ana, info.id, ReplaceCredential(), etag=info.etag)
     house.papita.credentials.delete(ana, info.id, etag=info.etag)
-    entries = house.papita.audit.entries(ana)[:3]
+    entries = house.papita.audit.entries(ana).items[:3]
     assert [entry.event.action for entry in entries] == [
         *("credential.deleted", "credential.replaced", "credential.created")
     ]
@@ -370,3 +425,135 @@ def test_an_expired_credential_says_so(house: House):
         ana, info.id, ReplaceCredential(label="x", expires_at=info.expires_at), etag=info.etag
     )
     assert (renamed.label, renamed.status) == ("x", "expired")
+
+
+@both_engines
+def test_a_disabled_credential_is_lent_to_nobody_until_it_is_enabled(house: House):
+    ana = house.sign_in("ana")
+    token = house.project_token(ana)
+    info = house.key(ana)
+    credentials = house.papita.credentials
+    off = credentials.set_disabled(ana, info.id, True, etag=info.etag)
+    assert (off.disabled, off.status) == (True, "disabled")
+    assert off.etag != info.etag
+    with pytest.raises(PreconditionFailed):
+        credentials.set_disabled(ana, info.id, False, etag=info.etag)
+    with pytest.raises(CredentialDisabled):
+        house.lend(token, "ana")
+    assert credentials.set_disabled(ana, info.id, True, etag=off.etag) == off  # no change
+    on = credentials.set_disabled(ana, info.id, False, etag=off.etag)
+    assert (on.disabled, on.status) == (False, "untested")
+    assert house.lend(token, "ana").secret == {"api_key": KEY}
+    actions = [entry.event.action for entry in house.papita.audit.entries(ana).items]
+    assert actions.count("credential.disabled") == 1
+    assert actions.count("credential.enabled") == 1
+
+
+def test_what_is_shown_goes_by_what_weighs_most(house: House):
+    ana, ada = house.sign_in("ana"), house.sign_in("ada", "administrator")
+    credentials = house.papita.credentials
+    info = house.key(ana, expires_at=house.clock() + timedelta(hours=1))
+    house.clock.forward(hours=2)
+    assert credentials.get(ana, info.id).status == "expired"
+    credentials.set_disabled(ana, info.id, True, etag=info.etag)
+    assert credentials.get(ana, info.id).status == "disabled"
+    credentials.set_blocked(ada, info.id, True)
+    assert credentials.get(ana, info.id).status == "blocked"
+
+
+def test_what_expires_soon_or_has_expired_is_told_in_order(house: House):
+    ana = house.sign_in("ana")
+    house.key(ana, label="never")
+    for days in (40, 3, 1):
+        house.key(ana, label=f"in {days}", expires_at=house.clock() + timedelta(days=days))
+    house.key(house.sign_in("ben"), expires_at=house.clock() + timedelta(days=1))
+    house.clock.forward(days=2)
+    soon = house.papita.credentials.expiring(ana, timedelta(days=7))
+    assert [(item.label, item.status) for item in soon] == [
+        ("in 1", "expired"),
+        ("in 3", "untested"),
+    ]
+
+
+@both_engines
+def test_use_is_counted_by_day_and_told_newest_first(house: House):
+    ana, ben = house.sign_in("ana"), house.sign_in("ben")
+    token = house.project_token(ana)
+    credentials = house.papita.credentials
+    foreign = house.key(ben)
+    used, other = house.key(ana, project_id="al-chat"), house.key(ana)
+    if house.clock().hour == 23:
+        house.clock.forward(hours=1)  # so that the day does not end in the middle
+    for _ in range(3):
+        house.lend(token, "ana")
+    found = credentials.usage(ana, [used.id, other.id, foreign.id, "nothing"])
+    assert set(found) == {used.id, other.id}
+    assert (found[used.id].today, found[used.id].last_project) == (3, "al-chat")
+    assert found[used.id].last_at is not None
+    assert found[other.id] == Usage(0, None, None)
+    page = credentials.uses(ana, used.id, limit=2)
+    rest = credentials.uses(ana, used.id, cursor=page.next_cursor)
+    uses = [*page.items, *rest.items]
+    assert (len(page.items), len(rest.items), rest.next_cursor) == (2, 1, None)
+    assert {(use.username, use.project_id, use.outcome) for use in uses} == {
+        ("ana", "al-chat", "ok")
+    }
+    assert [use.at for use in uses] == sorted((use.at for use in uses), reverse=True)
+    for cursor in ("", "x", "~~", "2030-01-01~main~1", "2030-01-01T00:00:00+00:00~\0~1"):
+        with pytest.raises(InvalidInput):
+            credentials.uses(ana, used.id, cursor=cursor)
+    house.clock.forward(days=1)
+    assert credentials.usage(ana, [used.id])[used.id].today == 0
+
+
+@both_engines
+def test_many_are_stored_together_or_not_at_all(house: House):
+    ana = house.sign_in("ana")
+    credentials = house.papita.credentials
+    good = NewCredential("openai", {"api_key": KEY})
+    wrong = NewCredential("openai", {"api_key": "two words"}, label="x" * 201)
+    with pytest.raises(InvalidInput) as caught:
+        credentials.create_many(ana, [good, wrong])
+    assert set(caught.value.errors) == {"1.api_key", "1.label"}
+    assert credentials.list(ana).items == []
+    groq = NewCredential("groq", {"api_key": "gsk_0123456789abcdefghijklmn"})
+    tested = TestResult("ok", house.clock(), "The provider accepts the key.")
+    made = credentials.create_many(ana, [good, groq], tested=[None, tested])
+    assert [(item.credential_type, item.status) for item in made] == [
+        ("openai", "untested"),
+        ("groq", "ok"),
+    ]
+    assert {item.id for item in credentials.list(ana).items} == {item.id for item in made}
+    with pytest.raises(InvalidInput):
+        credentials.create_many(ana, [good] * 201)
+    with pytest.raises(Forbidden):
+        credentials.create_many(ana, [good], username="ana")
+
+
+@both_engines
+def test_a_secret_that_is_there_already_is_known_to_its_owner_alone(house: House):
+    ana, ben = house.sign_in("ana"), house.sign_in("ben")
+    credentials = house.papita.credentials
+    info = house.key(ana, label="first")
+    same = NewCredential("openai", {"api_key": KEY}, label="other", base_url="https://x.example")
+    others = [
+        NewCredential("openai", {"api_key": KEY + "0"}),
+        NewCredential("openai-compatible", {"api_key": KEY}),
+    ]
+    assert credentials.known(ana, [*others, same]) == {2}
+    assert credentials.known(ben, [*others, same]) == set()
+    new = ReplaceCredential(secret={"api_key": KEY + "0"})
+    credentials.replace(ana, info.id, new, etag=info.etag)
+    assert credentials.known(ana, [*others, same]) == {0}
+    (stored,) = house.sql("SELECT fingerprint FROM credentials")
+    assert KEY not in stored[0]
+
+
+def test_of_credentials_without_a_key_the_address_tells(house: House):
+    ana = house.sign_in("ana")
+    here, there = (
+        NewCredential("vllm", {}, base_url=f"https://{name}.example/v1") for name in ("a", "b")
+    )
+    info = house.papita.credentials.create(ana, here)
+    assert info.hint == "no key"
+    assert house.papita.credentials.known(ana, [here, there]) == {0}

@@ -25,7 +25,7 @@ def asked(house: House, origin: str, key: str = KEY, base_url: str | None = None
     assert (remembered.status, remembered.checked_at) == (result.status, result.checked_at)
     assert remembered.etag == info.etag
     assert key not in repr(result)
-    actions = [entry.event.action for entry in house.papita.audit.entries(ana)]
+    actions = [entry.event.action for entry in house.papita.audit.entries(ana).items]
     assert actions[:2] == ["credential.tested", "credential.created"]
     return result
 
@@ -45,9 +45,11 @@ def answering(status: int) -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def behave(provider: str, **wanted: bool) -> None:

@@ -88,7 +88,7 @@ class TwoRows:
 def rows(house: House, monkeypatch: pytest.MonkeyPatch) -> TwoRows:
     monkeypatch.setitem(CREDENTIAL_TYPES, "other", OTHER)
     both = replace(catalogue.AL_CHAT, credential_types=("openai", "other"))
-    for module in ("papita_core.grants.service.PROJECTS", "papita_core.vault.service.PROJECTS"):
+    for module in ("papita_core.grants.service.PROJECTS", "papita_core.vault.checks.PROJECTS"):
         monkeypatch.setattr(module, (both,))
     return TwoRows(house)
 
@@ -123,5 +123,5 @@ def test_a_row_that_cannot_be_read_is_shown_as_such_and_on_the_record(rows: TwoR
     rows.exchange(("credential_secrets", "blob"))
     list(rows.opened())
     assert rows.house.papita.credentials.get(rows.ana, rows.a.id).status == "unreadable"
-    actions = [entry.event.action for entry in rows.house.papita.audit.entries(rows.ana)]
+    actions = [entry.event.action for entry in rows.house.papita.audit.entries(rows.ana).items]
     assert "credential.unreadable" in actions

@@ -1,0 +1,105 @@
+"""The credentials that a user's projects may get: the user's own, and what others share.
+
+One statement for any number of users; `papita_core.grants.choosing` picks from what it finds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    CompoundSelect,
+    and_,
+    bindparam,
+    null,
+    select,
+    union_all,
+)
+from sqlalchemy.engine import Row
+from sqlalchemy.orm import Session
+
+from papita_core.db import table_of
+from papita_core.grants.choosing import Candidate
+from papita_core.users.models import UserRow
+from papita_core.vault.models import Credential, CredentialSecret, CredentialShare
+
+AnyRow = Row[*tuple[Any, ...]]
+
+_CREDENTIAL, _SECRET = table_of(Credential), table_of(CredentialSecret)
+_SHARE, _OWNER = table_of(CredentialShare), table_of(UserRow)
+_CHOOSING: tuple[Column[Any], ...] = tuple(
+    _CREDENTIAL.c[
+        *("id", "owner_id", "credential_type", "project_id", "expires_at", "updated_at"),
+        *("disabled_at", "blocked_at"),
+    ]
+)
+
+
+def _candidates(*more: Column[Any]) -> CompoundSelect[*tuple[Any, ...]]:
+    """Rows of `for_user` (None: of everybody), what choosing needs, and `more`."""
+    users: BindParameter[list[str]] = bindparam("users", expanding=True)
+    credential = _CREDENTIAL.join(_OWNER, _OWNER.c.id == _CREDENTIAL.c.owner_id)
+    if any(column.table is _SECRET for column in more):
+        credential = credential.outerjoin(
+            _SECRET,
+            and_(
+                _SECRET.c.credential_id == _CREDENTIAL.c.id,
+                _SECRET.c.version == _CREDENTIAL.c.version,
+            ),
+        )
+    columns = (*_CHOOSING, _OWNER.c.disabled_at.label("owner_disabled_at"), *more)
+    own = select(_CREDENTIAL.c.owner_id.label("for_user"), *columns)
+    shared = select(_SHARE.c.user_id.label("for_user"), *columns)
+    of_all = select(null().label("for_user"), *columns)
+    return union_all(
+        own.select_from(credential).where(_CREDENTIAL.c.owner_id.in_(users)),
+        shared.select_from(
+            credential.join(_SHARE, _SHARE.c.credential_id == _CREDENTIAL.c.id)
+        ).where(_SHARE.c.user_id.in_(users)),
+        of_all.select_from(credential).where(_CREDENTIAL.c.shared_with_all),
+    )
+
+
+# With the secret, for lending; with names, for people.
+SEALED = _candidates(
+    *_CREDENTIAL.c["base_url", "origin", "version", "status", "last_used_at", "last_used_by"],
+    *_SECRET.c["blob", "dek_wrapped", "kek_kid"],
+)
+NAMED = _candidates(_CREDENTIAL.c.label, _CREDENTIAL.c.status, _OWNER.c.username)
+
+
+class Found:
+    """What one read found, for all the users who were asked for."""
+
+    def __init__(self, rows: list[AnyRow]) -> None:
+        self.rows = {row.id: row for row in rows}
+        self._of_user: dict[str | None, list[Candidate]] = {}
+        for row in rows:
+            self._of_user.setdefault(row.for_user, []).append(_candidate(row))
+
+    @classmethod
+    def read(
+        cls, session: Session, statement: CompoundSelect[*tuple[Any, ...]], users: set[str]
+    ) -> Found:
+        rows = session.execute(statement, {"users": sorted(users)}).all() if users else ()
+        return cls(list(rows))
+
+    def of(self, user_id: str) -> list[Candidate]:
+        """The candidates of one user. An own one that is shared with everybody comes twice."""
+        return self._of_user.get(user_id, []) + self._of_user.get(None, [])
+
+
+def _candidate(row: AnyRow) -> Candidate:
+    return Candidate(
+        row.id,
+        row.owner_id,
+        row.credential_type,
+        row.project_id,
+        row.expires_at,
+        row.updated_at,
+        disabled=row.disabled_at is not None,
+        blocked=row.blocked_at is not None,
+        owner_disabled=row.owner_disabled_at is not None,
+    )

@@ -1,0 +1,194 @@
+"""The dialog in which a personal access token is made and shown, once.
+
+The token goes straight from the service to the screen: it is in no widget and no session state, so
+that nothing of it is left on the server when the box is closed or the page is left.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import streamlit as st
+
+from papita_core.actors import TOKEN_SCOPES
+from papita_core.errors import InvalidInput, PapitaError
+from papita_core.users.access_tokens import AccessToken, NewAccessToken
+from portal import wiring
+from portal.confirm import Question, confirm
+from portal.session import SignedIn, actor, require_user, tab
+from portal.words import ago, day, plain, show_field_error
+
+CAPABILITY = "tokens:manage"
+SCOPES = {
+    "credentials:read": (
+        "See your credentials",
+        "Labels, hints and when they were used. Never a key.",
+    ),
+    "credentials:write": (
+        "Change your credentials",
+        "Add, test, replace, switch off and delete them.",
+    ),
+    "projects:launch": (
+        "Use projects for you",
+        "A script may chat with your keys. Making the token is your consent to that.",
+    ),
+}
+DAYS = (7, 30, 90, 365)
+DATE = 0
+FIELDS = ("name", "expires", "date", *(f"scope_{scope}" for scope in TOKEN_SCOPES))
+EXAMPLE = """curl -H "Authorization: Bearer $PAPITA_TOKEN" {origin}/api/{path}"""
+
+
+def show_token(token: AccessToken) -> None:
+    """One token of the list: what it may, since when, until when; and taking it back."""
+    now = datetime.now(UTC)
+    over = token.expires_at is not None and token.expires_at <= now
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        with st.container(gap="xsmall"):
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.markdown(f"**{plain(token.name)}**", width="content")
+                if over:
+                    st.badge("Expired", color="red", icon=":material/event_busy:")
+            st.caption(f"Made {ago(token.created_at)}. {_end(token, over)} {_last_use(token)}")
+            st.markdown(" ".join(f"`{scope}`" for scope in token.scopes))
+        if st.button("Revoke", icon=":material/link_off:", key=f"access_tokens_drop_{token.id}"):
+            confirm(
+                Question(
+                    "Revoke access token",
+                    f"Revoke **{plain(token.name)}**? Scripts that use it get 401 from this moment,"
+                    " and keys that it borrowed are taken back. This cannot be undone.",
+                    "Revoke",
+                    lambda: _revoke(token),
+                    CAPABILITY,
+                )
+            )
+
+
+def _end(token: AccessToken, over: bool) -> str:
+    if token.expires_at is None:
+        return "Does not expire."
+    return f"{'Expired' if over else 'Expires'} {day(token.expires_at)}."
+
+
+def _last_use(token: AccessToken) -> str:
+    return f"Last used {ago(token.last_used_at)}." if token.last_used_at else "Never used."
+
+
+def _revoke(token: AccessToken) -> str:
+    wiring.services().papita.access_tokens.revoke(actor(), token.id)
+    return f"The token {token.name} is revoked."
+
+
+def show_example() -> None:
+    """How a script uses a token."""
+    origin = wiring.services().settings.origin
+    st.code(EXAMPLE.format(origin=origin, path="credentials"), language="bash", wrap_lines=True)
+
+
+def _clear() -> None:
+    for name in FIELDS:
+        st.session_state.pop(f"access_token_{name}", None)
+
+
+def create_token() -> None:
+    """Asks for name, scopes and expiry; then shows the token in the place of the questions."""
+    tab().dialog_done = False
+    _create_token()
+
+
+@st.dialog("Create access token", icon=":material/key_vertical:", on_dismiss=_clear)
+def _create_token() -> None:
+    user = require_user(CAPABILITY)
+    if tab().dialog_done:
+        tab().dialog_done = False
+        st.rerun(scope="app")
+    questions, answer = st.empty(), st.container()
+    with questions.container():
+        name = st.text_input(
+            "Name",
+            key="access_token_name",
+            placeholder="For example: nightly script",
+            max_chars=200,
+        )
+        name_problem = st.empty()
+        scopes = _ask_scopes(user)
+        scopes_problem = st.empty()
+        days = _ask_expiry()
+        expires_problem = st.empty()
+        pressed = st.button("Create", type="primary", width="stretch", key="access_token_create")
+        problem = st.empty()
+    if not pressed:
+        return
+    try:
+        made = wiring.services().papita.access_tokens.create(
+            user.actor, name=name or "", scopes=scopes, days=days
+        )
+    except InvalidInput as error:
+        for field, where in (
+            ("name", name_problem),
+            ("scopes", scopes_problem),
+            ("expires", expires_problem),
+        ):
+            if field in error.errors:
+                with where:
+                    show_field_error(error.errors[field])
+    except PapitaError as error:
+        problem.error(str(error), icon=":material/error:")
+    else:
+        questions.empty()
+        with answer:
+            _show_once(made)
+
+
+def _ask_scopes(user: SignedIn) -> tuple[str, ...]:
+    st.markdown("What it may do", width="content")
+    chosen = []
+    with st.container(gap="xsmall"):
+        for scope in TOKEN_SCOPES:
+            title, explanation = SCOPES[scope]
+            label = f"**{title}** · `{scope}`  \n:gray[{explanation}]"
+            if user.actor.may(scope) and st.checkbox(label, key=f"access_token_scope_{scope}"):
+                chosen.append(scope)
+    return tuple(chosen)
+
+
+def _ask_expiry() -> int | None:
+    """Days until the token ends; 0 where the date is missing, which the service refuses."""
+    chosen = st.segmented_control(
+        "Expires in",
+        (*DAYS, DATE),
+        default=90,
+        required=True,
+        format_func=lambda days: f"{days} days" if days else "On a date",
+        key="access_token_expires",
+        width="stretch",
+    )
+    if chosen != DATE:
+        return chosen
+    today = datetime.now(UTC).date()
+    until = st.date_input(
+        "Expires on (UTC)",
+        value=today + timedelta(days=180),
+        min_value=today + timedelta(days=1),
+        max_value=today + timedelta(days=3650),
+        key="access_token_date",
+    )
+    return (until - today).days if isinstance(until, date) else 0
+
+
+def _show_once(made: NewAccessToken) -> None:
+    st.markdown(f"**{plain(made.info.name)}** is made. Copy the token now:")
+    st.code(made.token, language=None, wrap_lines=True)
+    st.warning(
+        "It is not shown again: Papita keeps only a fingerprint of it. Put it where you keep"
+        " passwords, not into a script.",
+        icon=":material/visibility_off:",
+    )
+    st.caption("To try it, put it into the variable `PAPITA_TOKEN` of a terminal, then:")
+    show_example()
+    st.button("Done", type="primary", width="stretch", key="access_token_done", on_click=_close)
+
+
+def _close() -> None:
+    _clear()
+    tab().dialog_done = True

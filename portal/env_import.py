@@ -1,0 +1,311 @@
+"""The dialog that reads a `.env` file: what is a key is tested, chosen and stored in one go.
+
+What was pasted leaves the tab's state when it has been read. The keys that were recognised are held
+until the dialog closes and for ten minutes at most.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import cast
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from papita_core.actors import Actor
+from papita_core.credential_types import CREDENTIAL_TYPES
+from papita_core.errors import InvalidInput, PapitaError
+from papita_core.vault.importing import Candidate, EnvFile, Skipped, read_env
+from papita_core.vault.service import TestResult
+from portal import wiring
+from portal.credential_tests import show_badge, show_testing
+from portal.session import actor, require_user, tab
+from portal.words import plain, plural, table
+
+FORM = "env_import"
+TEXT, FILE, HELD = f"{FORM}_text", f"{FORM}_file", f"{FORM}_held"
+HOLD_SECONDS = 600.0
+WAIT_SECONDS = 0.25
+MAX_MEGABYTES = 1
+UNWANTED = ("rejected", "refused")
+EXAMPLE = "OPENAI_API_KEY=…\nGROQ_API_KEY=…"
+NOT_TEXT = "This file is not text in UTF-8. Save it anew, or paste its lines."
+EMPTY = "Paste some lines, or choose a file."
+
+# Few at once: the addresses are the user's, and a provider may not like a crowd.
+_asking = ThreadPoolExecutor(max_workers=8, thread_name_prefix="key-import")
+
+
+class Held:
+    """What was read, until it is stored or forgotten. No repr shows it."""
+
+    def __init__(self, found: EnvFile, known: set[int]) -> None:
+        self.candidates: list[Candidate] = found.candidates
+        self.skipped: list[Skipped] = found.skipped
+        self.known = known
+        self.tests: list[Future[TestResult]] = []
+        self.too_late = False
+        self._timer = threading.Timer(HOLD_SECONDS, self._time_is_up)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def forget(self) -> None:
+        """Lets go of all keys; tests that have not begun are not begun any more."""
+        self._timer.cancel()
+        for test in self.tests:
+            test.cancel()
+        self.candidates, self.tests = [], []
+
+    def _time_is_up(self) -> None:
+        self.too_late = True
+        self.forget()
+
+
+def clear() -> None:
+    """Forgets everything that was pasted, uploaded or read."""
+    held = st.session_state.pop(HELD, None)
+    if held is not None:
+        held.forget()
+    _drop_file()
+    tab().errors.pop(FORM, None)
+    for name in list(st.session_state):
+        if str(name).startswith(f"{FORM}_"):
+            del st.session_state[name]
+
+
+@st.dialog("Import keys from a .env file", icon=":material/upload_file:", on_dismiss=clear)
+def import_env() -> None:
+    """Paste or upload, read, choose, store."""
+    require_user("credentials:write")
+    state = tab()
+    if state.dialog_done:
+        state.dialog_done = False
+        clear()
+        st.rerun(scope="app")
+    held: Held | None = st.session_state.get(HELD)
+    if held is None:
+        _ask_for_text()
+    elif held.too_late:
+        _show_too_late()
+    else:
+        _show_found(held)
+
+
+def _show_too_late() -> None:
+    st.info(
+        "Ten minutes have passed, so the keys are forgotten here. Nothing was stored. Paste them"
+        " once more.",
+        icon=":material/timer_off:",
+    )
+    st.button("Begin again", key=f"{FORM}_again", on_click=clear)
+
+
+def _ask_for_text() -> None:
+    st.markdown("Paste the file, or some lines of it. Only keys that are recognised are offered.")
+    st.text_area(
+        "Lines",
+        key=TEXT,
+        height=170,
+        placeholder=EXAMPLE,
+        label_visibility="collapsed",
+        on_change="ignore",
+    )
+    st.file_uploader(
+        "Or choose a file", key=FILE, max_upload_size=MAX_MEGABYTES, on_change="ignore"
+    )
+    problem = tab().errors.get(FORM, {}).get("form")
+    if problem:
+        st.error(plain(problem), icon=":material/error:")
+    st.button("Read", key=f"{FORM}_read", type="primary", width="stretch", on_click=_read)
+    st.caption("Nothing is stored before you choose. Each key is tested with its provider.")
+
+
+def _read() -> None:
+    state = tab()
+    state.errors.pop(FORM, None)
+    try:
+        text = _taken_text()
+        if not text.strip():
+            raise InvalidInput({"env": EMPTY})
+        vault, who = wiring.services().papita.credentials, actor()
+        found = read_env(text)
+        held = Held(found, vault.known(who, found.candidates))
+    except PapitaError as error:
+        state.errors[FORM] = {"form": str(error)}
+        return
+    st.session_state[HELD] = held
+    held.tests = [_asking.submit(_tested, who, it) for it in held.candidates]
+
+
+def _taken_text() -> str:
+    """What was pasted or uploaded, which is gone from the session after this."""
+    pasted = str(st.session_state.pop(TEXT, None) or "")
+    file: UploadedFile | None = st.session_state.get(FILE)
+    if pasted.strip() or file is None:
+        return pasted
+    try:
+        return file.getvalue().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInput({"env": NOT_TEXT}) from None
+    finally:
+        _drop_file()
+
+
+def _drop_file() -> None:
+    """Takes the uploaded file out of the server's memory, where it would stay with the tab."""
+    file: UploadedFile | None = st.session_state.pop(FILE, None)
+    context = get_script_run_ctx()
+    if file is None or context is None:
+        return
+    remove = getattr(context.uploaded_file_mgr, "remove_file", None)
+    if remove is not None:
+        remove(session_id=context.session_id, file_id=file.file_id)
+
+
+def _tested(who: Actor, candidate: Candidate) -> TestResult:
+    return wiring.services().papita.credentials.test_secret(who, candidate.new())
+
+
+# --- what was found ---
+
+
+def _show_found(held: Held) -> None:
+    candidates, tests = list(held.candidates), list(held.tests)
+    if candidates:
+        st.markdown("Choose what to store. A key that its provider rejects is not chosen for you.")
+    else:
+        st.info("No key was recognised. Add it by hand instead.", icon=":material/search_off:")
+    with st.container(key=f"{FORM}_list"):
+        rows = [_Row(number, candidate, held) for number, candidate in enumerate(candidates)]
+    action = st.empty()
+    _show_skipped(held.skipped)
+    waiting = dict(zip(tests, rows, strict=False))
+    for test in [it for it in waiting if it.done()]:
+        waiting.pop(test).show(test)
+    while waiting:
+        with action:
+            st.button(
+                f"Testing {plural(len(waiting), 'key')} …",
+                key=f"{FORM}_wait_{len(waiting)}",
+                disabled=True,
+                width="stretch",
+                icon=":material/progress_activity:",
+            )
+        done, _ = wait(waiting, timeout=WAIT_SECONDS, return_when=FIRST_COMPLETED)
+        tab()  # where a click ends this script; the tests go on
+        if held.too_late:
+            with action.container():
+                _show_too_late()
+            return
+        for test in done:
+            waiting.pop(test).show(test)
+    chosen = [row.number for row in rows if row.chosen]
+    with action.container():
+        problem = tab().errors.get(FORM, {}).get("form")
+        if problem:
+            st.error(plain(problem), icon=":material/error:")
+        if rows:
+            st.button(
+                f"Store {plural(len(chosen), 'key')}" if chosen else "Choose a key",
+                key=f"{FORM}_store",
+                type="primary",
+                width="stretch",
+                disabled=not chosen,
+                on_click=_store,
+                args=(chosen,),
+            )
+
+
+class _Row:
+    """One key of the list: what it is, and, once its test has ended, the box to choose it."""
+
+    def __init__(self, number: int, candidate: Candidate, held: Held) -> None:
+        self.number = number
+        self.chosen = False
+        self._candidate = candidate
+        self._known = number in held.known
+        with st.container(border=True, gap="xsmall"):
+            self._head: DeltaGenerator = st.empty()
+            where = f" at `{candidate.base_url}`" if candidate.base_url else ""
+            st.markdown(f":small[Line {candidate.line}, `{candidate.name}`{where}]")
+            self._said: DeltaGenerator = st.empty()
+        with self._head.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(self._title(), width="content")
+            show_testing()
+
+    def _title(self) -> str:
+        kind = CREDENTIAL_TYPES[self._candidate.credential_type].title
+        return f"**{kind}** `{self._candidate.hint}`"
+
+    def show(self, test: Future[TestResult]) -> None:
+        status, detail = _outcome(test)
+        with self._head.container(horizontal=True, vertical_alignment="center"):
+            self.chosen = st.checkbox(
+                self._title(),
+                value=not self._known and status not in UNWANTED,
+                key=f"{FORM}_take_{self.number}",
+            )
+            show_badge(status)
+        words = [detail] if status != "ok" and detail else []
+        if self._known:
+            words.insert(0, "You have stored this key already.")
+        if words:
+            self._said.caption(plain(" ".join(words)))
+
+
+def _outcome(test: Future[TestResult]) -> tuple[str, str]:
+    if test.cancelled():
+        return "untested", ""
+    try:
+        result = test.result()
+    except PapitaError as error:
+        return "error", str(error)
+    return result.status, result.detail
+
+
+def _show_skipped(skipped: Sequence[Skipped]) -> None:
+    if not skipped:
+        return
+    with st.expander(f"Left out: {plural(len(skipped), 'line')}", icon=":material/filter_alt_off:"):
+        st.markdown(
+            table(
+                ("Line", "Variable", "Why"),
+                ((str(item.line), item.name, item.reason) for item in skipped),
+            )
+        )
+
+
+def _store(numbers: Sequence[int]) -> None:
+    state = tab()
+    state.errors.pop(FORM, None)
+    held = cast("Held | None", st.session_state.get(HELD))
+    if held is None or held.too_late:
+        return
+    try:
+        chosen = [held.candidates[number] for number in numbers]
+        results = [_result(held.tests[number]) for number in numbers]
+        made = wiring.services().papita.credentials.create_many(
+            actor(), [it.new() for it in chosen], tested=results
+        )
+    except InvalidInput as error:
+        state.errors[FORM] = {"form": " ".join(dict.fromkeys(error.errors.values()))}
+    except PapitaError as error:
+        state.errors[FORM] = {"form": str(error)}
+    else:
+        for info, result in zip(made, results, strict=False):
+            if result is not None:
+                state.tests[info.id] = result.detail
+        state.models_until = 0.0
+        state.dialog_done = True
+        state.notice = f"{plural(len(made), 'key')} stored."
+
+
+def _result(test: Future[TestResult]) -> TestResult | None:
+    try:
+        return test.result(timeout=0)
+    except (PapitaError, TimeoutError):
+        return None
