@@ -155,11 +155,11 @@ def _ask_scopes(user: SignedIn) -> tuple[str, ...]:
 def _ask_expiry() -> int | None:
     """Days until the token ends; 0 where the date is missing, which the service refuses."""
     chosen = st.segmented_control(
-        "Expires in",
+        "Expires after so many days",
         (*DAYS, DATE),
         default=90,
         required=True,
-        format_func=lambda days: f"{days} days" if days else "On a date",
+        format_func=lambda days: str(days) if days else "On a date",
         key="access_token_expires",
         width="stretch",
     )

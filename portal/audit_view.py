@@ -49,7 +49,7 @@ ACTIONS = {
     "vault.backed-up": "made a backup",
     "vault.restored": "restored a backup",
 }
-HEADS = ("UTC", "Who", "What", "Outcome", "Row")
+HEADS = ("UTC", "Who", "What", "Row")
 OUTCOMES = {"Any": None, "Done": "ok", "Refused or failed": FAILED}
 
 DAMAGES = {
@@ -96,7 +96,7 @@ def by_day(entries: Iterable[Entry]) -> Iterator[tuple[str, list[tuple[str, ...]
 
 
 def entry_rows(entries: Iterable[Entry]) -> Iterator[tuple[str, ...]]:
-    """Time, who, what, outcome and place of each entry."""
+    """Time, who, what and place of each entry."""
     titles = {project.id: project.title for project in PROJECTS}
     for entry in entries:
         event = entry.event
@@ -106,5 +106,7 @@ def entry_rows(entries: Iterable[Entry]) -> Iterator[tuple[str, ...]]:
         what = action_words(event.action)
         if event.project_id is not None and event.project_id != event.actor_id:
             what += f": {titles.get(event.project_id, event.project_id)}"
+        if event.outcome != "ok":
+            what += f" (failed: {event.outcome})"
         place = str(entry.seq) if entry.stream == "main" else f"{entry.stream} {entry.seq}"
-        yield f"{entry.at:%H:%M:%S}", who, what, event.outcome, place
+        yield f"{entry.at:%H:%M:%S}", who, what, place

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -15,7 +15,7 @@ from portal.confirm import attempt
 from portal.project_cards import ask_consent, key_words
 from portal.session import SignedIn, actor, tab
 from portal.which_key import which_line
-from portal.words import ago, plain, plural, table
+from portal.words import ago, plain, plural
 
 PAGE_SIZE = 20
 MOST = 200
@@ -131,7 +131,7 @@ def _show_reads(user: SignedIn, project: Project, newest: Sequence[Read]) -> Non
     shown = st.session_state.setdefault(key, PAGE_SIZE)
     with st.expander("Every read", icon=":material/receipt_long:"):
         reads, more = _first(user, project, newest, shown)
-        st.markdown(table(("When (UTC)", "Key", "For the run", "Outcome"), _rows(reads)))
+        st.markdown("\n".join(_line(read) for read in reads))
         if more and st.button("Show more", key=f"{key}_more"):
             st.session_state[key] = shown + 5 * PAGE_SIZE
             st.rerun()
@@ -155,11 +155,9 @@ def _first(
     return found[:count], len(found) > count
 
 
-def _rows(reads: Iterable[Read]) -> Iterable[tuple[str, ...]]:
-    for read in reads:
-        yield (
-            f"{read.at:%Y-%m-%d %H:%M:%S}",
-            read.label or ("a key that is deleted" if read.credential_id else ""),
-            read.run_id[-SHORT:] if read.run_id else "",
-            OUTCOMES.get(read.outcome, "Refused"),
-        )
+def _line(read: Read) -> str:
+    """When, which key, how it ended, for which run. Phones have no room for a table."""
+    label = read.label or ("a deleted key" if read.credential_id else "no key")
+    run = f" · run `{read.run_id[-SHORT:]}`" if read.run_id else ""
+    outcome = OUTCOMES.get(read.outcome, "Refused")
+    return f"- {read.at:%Y-%m-%d %H:%M:%S} UTC · **{plain(label)}** · {outcome}{run}"

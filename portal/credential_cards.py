@@ -8,7 +8,7 @@ from papita_core.credential_types import CREDENTIAL_TYPES
 from papita_core.errors import PapitaError
 from papita_core.vault.service import CredentialInfo, SharedCredential, Usage, Use
 from portal import wiring
-from portal.connected_apps import OUTCOMES, SHORT
+from portal.connected_apps import OUTCOMES
 from portal.credential_form import delete_credential, expiry_words, replace_credential
 from portal.credential_tests import last_test, show_badge, show_status, start_test
 from portal.session import SignedIn, actor, require_user, tab
@@ -24,6 +24,7 @@ ICONS = {
     OFF: ":material/toggle_off:",
 }
 USES_AT_ONCE = 20
+RUN_ID_SHOWN = 6  # of its end: run ids begin with the time
 CURSORS = "uses_cursors"
 SEALED = "The vault is sealed: an administrator has to open it first."
 
@@ -89,7 +90,6 @@ def _actions(user: SignedIn, info: CredentialInfo) -> bool:
     with st.container(horizontal=True, gap="small"):
         st.button(
             "Test",
-            icon=":material/network_check:",
             key=f"{PAGE}_test_{info.id}",
             disabled=sealed or CREDENTIAL_TYPES[info.credential_type].probe is None,
             help=why
@@ -103,7 +103,6 @@ def _actions(user: SignedIn, info: CredentialInfo) -> bool:
         )
         if st.button(
             "Replace",
-            icon=":material/edit:",
             key=f"{PAGE}_edit_{info.id}",
             disabled=sealed,
             help=why,
@@ -112,7 +111,6 @@ def _actions(user: SignedIn, info: CredentialInfo) -> bool:
             opened = True
         if st.button(
             "Delete",
-            icon=":material/delete:",
             key=f"{PAGE}_drop_{info.id}",
             disabled=sealed,
             help=why,
@@ -231,17 +229,23 @@ def _older(cursors: list[str | None], following: str) -> None:
 
 
 def uses_table(uses: list[Use], own_name: str) -> str:
-    """When, by which project, for whom, for which run, and what came of it."""
+    """When, by which project and for whom, for which run, and what came of it."""
     return table(
-        ("When", "Project", "For", "Run", "Outcome"),
+        ("When", "Borrowed by", "Run", "Outcome"),
         (
             (
-                f"{use.at:%Y-%m-%d %H:%M:%S}",
-                project_title(use.project_id) if use.project_id else "",
-                "you" if use.username == own_name else (use.username or ""),
-                (use.run_id or "")[:SHORT],
+                f"{use.at.day} {use.at:%b} {use.at:%H:%M:%S}",
+                _borrower(use, own_name),
+                (use.run_id or "")[-RUN_ID_SHOWN:],
                 OUTCOMES.get(use.outcome, use.outcome),
             )
             for use in uses
         ),
     )
+
+
+def _borrower(use: Use, own_name: str) -> str:
+    project = project_title(use.project_id) if use.project_id else "A project"
+    if use.username is None:
+        return project
+    return f"{project} for {'you' if use.username == own_name else use.username}"

@@ -74,7 +74,7 @@ def replace_credential(info: CredentialInfo) -> None:
     st.session_state.setdefault(f"{FORM}_etag", info.etag)
     kind = CREDENTIAL_TYPES[info.credential_type]
     form = _Form()
-    st.caption(f"{kind.title} `{info.hint}`" if info.hint else kind.title)
+    st.markdown(f"{kind.title} `{info.hint}`" if info.hint else kind.title)
     form.label(info.label)
     form.secret(kind, instead_of=info.hint)
     form.base_url(kind, info.base_url)
@@ -192,9 +192,13 @@ class _Form:
         with right:
             today = datetime.now(UTC).date()
             until = expires_at.date() if expires_at else None
+            # By way of the state and not as a default: only so can it be taken away again.
+            st.session_state.setdefault(
+                f"{FORM}_expires_at", until if until and until >= today else None
+            )
             st.date_input(
                 "Expires",
-                value=until if until and until >= today else None,
+                value=None,
                 min_value=today,
                 max_value=today + timedelta(days=3650),
                 key=f"{FORM}_expires_at",

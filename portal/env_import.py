@@ -24,7 +24,7 @@ from papita_core.vault.service import TestResult
 from portal import wiring
 from portal.credential_tests import show_badge, show_testing
 from portal.session import actor, require_user, tab
-from portal.words import plain, plural, table
+from portal.words import plain, plural
 
 FORM = "env_import"
 TEXT, FILE, HELD = f"{FORM}_text", f"{FORM}_file", f"{FORM}_held"
@@ -77,7 +77,7 @@ def clear() -> None:
             del st.session_state[name]
 
 
-@st.dialog("Import keys from a .env file", icon=":material/upload_file:", on_dismiss=clear)
+@st.dialog("Import .env", icon=":material/upload_file:", on_dismiss=clear)
 def import_env() -> None:
     """Paste or upload, read, choose, store."""
     require_user("credentials:write")
@@ -114,13 +114,11 @@ def _ask_for_text() -> None:
         label_visibility="collapsed",
         on_change="ignore",
     )
-    st.file_uploader(
-        "Or choose a file", key=FILE, max_upload_size=MAX_MEGABYTES, on_change="ignore"
-    )
     problem = tab().errors.get(FORM, {}).get("form")
     if problem:
         st.error(plain(problem), icon=":material/error:")
     st.button("Read", key=f"{FORM}_read", type="primary", width="stretch", on_click=_read)
+    st.file_uploader("Or choose a file", key=FILE, max_upload_size=MAX_MEGABYTES, on_change=_read)
     st.caption("Nothing is stored before you choose. Each key is tested with its provider.")
 
 
@@ -271,12 +269,12 @@ def _show_skipped(skipped: Sequence[Skipped]) -> None:
     if not skipped:
         return
     with st.expander(f"Left out: {plural(len(skipped), 'line')}", icon=":material/filter_alt_off:"):
-        st.markdown(
-            table(
-                ("Line", "Variable", "Why"),
-                ((str(item.line), item.name, item.reason) for item in skipped),
-            )
-        )
+        st.markdown("\n".join(f"- {_left_out(item)}" for item in skipped))
+
+
+def _left_out(item: Skipped) -> str:
+    name = f", `{item.name}`" if item.name else ""
+    return f"Line {item.line}{name}: {plain(item.reason)}"
 
 
 def _store(numbers: Sequence[int]) -> None:

@@ -21,8 +21,15 @@ def show_first_step(user: SignedIn) -> None:
     vault = wiring.services().papita.credentials
     if vault.list(user.actor, limit=1).items or vault.shared_with_me(user.actor):
         return
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown("**First step:** store your OpenAI key, so that AL-Chat can answer.")
+    with st.container(
+        border=True,
+        horizontal=True,
+        vertical_alignment="center",
+        horizontal_alignment="distribute",
+    ):
+        st.markdown(
+            "**First step:** store your OpenAI key, so that AL-Chat can answer.", width="content"
+        )
         st.page_link(navigation.page("credentials"), label="Add a key", icon=":material/key:")
 
 
@@ -39,11 +46,16 @@ def _remind(info: CredentialInfo, now: datetime) -> None:
     gone = expires_at <= now
     color, icon = ("red", "event_busy") if gone else ("orange", "event_upcoming")
     with st.container(
-        border=True, horizontal=True, vertical_alignment="center", key=f"expiring_{info.id}"
+        border=True,
+        horizontal=True,
+        vertical_alignment="center",
+        horizontal_alignment="distribute",
+        key=f"expiring_{info.id}",
     ):
         st.markdown(
             f":{color}[:material/{icon}:] **{plain(info.label)}** {expiry_words(expires_at, now)}."
-            + (" Projects cannot use it any more." if gone else "")
+            + (" Projects cannot use it any more." if gone else ""),
+            width="content",
         )
         st.page_link(
             navigation.page("credentials"),

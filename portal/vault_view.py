@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 
@@ -21,7 +21,7 @@ from portal import wiring
 from portal.confirm import Question, attempt, confirm
 from portal.credential_tests import show_badge
 from portal.session import SignedIn, actor, require_user, tab
-from portal.words import ago, plain, plural, table
+from portal.words import ago, plain, plural
 
 CAPABILITY = "vault:manage"
 BACKED_UP = "vault.backed-up"
@@ -122,7 +122,7 @@ def _source(ring: RingStatus) -> str:
 def show_root_key(ring: RingStatus, progress: Progress) -> None:
     """The active root key, its age, and a rotation with its progress."""
     active = [root for root in ring.roots if root.state == "active"]
-    with _card("Root key", ":material/vpn_key:"):
+    with _card("Root key", ":material/account_tree:"):
         if active:
             st.markdown(f"`{active[0].kid[:SHORT]}` made {ago(active[0].created_at)}")
         st.caption(
@@ -185,7 +185,7 @@ def show_signing_key(ring: RingStatus) -> None:
     active = [key for key in keys if key.state == "active"]
     with _card("Signing key", ":material/signature:"):
         if active:
-            st.markdown(f"`{active[0].kid[:SHORT]}` in force since {ago(active[0].since)}")
+            st.markdown(f"`{active[0].kid[:SHORT]}` put in force {ago(active[0].since)}")
         st.caption(
             "It signs the tokens with which the portal calls projects. The next one is published"
             " ahead, so a change is not noticed."
@@ -224,40 +224,28 @@ def show_backup(user: SignedIn) -> None:
 def show_keys(ring: RingStatus) -> None:
     """All keys that the ring knows, the newest first."""
     with st.expander("All keys of the ring", icon=":material/list:"):
-        st.markdown(
-            table(
-                ("Root key", "State", "Made (UTC)", "Retired (UTC)", "Opens with"),
-                (
-                    (
-                        root.kid[:SHORT],
-                        root.state,
-                        _when(root.created_at),
-                        _when(root.retired_at),
-                        ", ".join(kid[:SHORT] for kid in root.slots),
-                    )
-                    for root in reversed(ring.roots)
-                ),
-            )
-        )
-        st.markdown(
-            table(
-                ("Key", "What it does", "State", "Made (UTC)", "Retired (UTC)"),
-                (
-                    (
-                        key.kid[:SHORT],
-                        PURPOSES.get(key.purpose, key.purpose),
-                        key.state,
-                        _when(key.created_at),
-                        _when(key.retired_at),
-                    )
-                    for key in reversed(ring.purposes)
-                ),
-            )
-        )
+        lines = [
+            f"- Root key `{root.kid[:SHORT]}`: **{root.state}**, made {_when(root.created_at)}"
+            + (f", retired {_when(root.retired_at)}" if root.retired_at else "")
+            + (f", opens with {_ids(root.slots)}" if root.slots else "")
+            for root in reversed(ring.roots)
+        ]
+        lines += [
+            f"- `{key.kid[:SHORT]}` {PURPOSES.get(key.purpose, key.purpose)}: **{key.state}**,"
+            f" made {_when(key.created_at)}"
+            + (f", retired {_when(key.retired_at)}" if key.retired_at else "")
+            for key in reversed(ring.purposes)
+        ]
+        st.markdown("\n".join(lines))
+        st.caption("Times are UTC. A retired root key opens nothing any more.")
 
 
-def _when(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M}" if at else ""
+def _ids(kids: Iterable[str]) -> str:
+    return " or ".join(f"`{kid[:SHORT]}`" for kid in kids)
+
+
+def _when(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M}"
 
 
 def _card(title: str, icon: str) -> DeltaGenerator:

@@ -39,7 +39,12 @@ PAGES = {
     "dashboard": "/",
     "credentials": "/credentials",
     "connected-apps": "/connected-apps",
+    "access-tokens": "/access-tokens",
     "profile": "/profile",
+    "users": "/users",
+    "projects": "/projects",
+    "vault": "/vault",
+    "audit": "/audit",
     "welcome": "/al-chat",
 }
 

@@ -51,18 +51,24 @@ def _describe_problems(description: dict[str, Any]) -> None:
     """Errors are answered as RFC 9457 problem details, which has a media type of its own.
 
     A header whose absence is an error of its own (428) is needed, although the routes take requests
-    without it, to say so.
+    without it, to say so. A body that is no JSON at all is a 400 wherever there is one.
     """
     for operations in description["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
                 parameter["required"] = parameter["required"] or parameter["name"] == "If-Match"
+            if "requestBody" in operation:
+                operation["responses"].setdefault("400", dict(_NOT_UNDERSTOOD))
             for status, response in operation["responses"].items():
-                if status.startswith(("4", "5")) and "application/json" in response.get(
-                    "content", {}
-                ):
-                    content = response["content"]
-                    content[MEDIA_TYPE] = content.pop("application/json")
+                content = response.get("content", {})
+                if status.startswith(("4", "5")) and "application/json" in content:
+                    response["content"] = {MEDIA_TYPE: content["application/json"]}
+
+
+_NOT_UNDERSTOOD = {
+    "description": "The body cannot be understood.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
 
 
 def install(app: FastAPI) -> None:

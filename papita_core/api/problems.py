@@ -6,6 +6,7 @@ Nothing that the caller sent is repeated: a 422 names fields and says what is ex
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -86,6 +87,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        if _is_no_json(request, error):
+            code, title = PLAIN[415]
+            return problem(415, code, title, "Send the body as application/json.")
         found: dict[str, str] = {}
         for item in error.errors():
             # A name that the schema does not know is the caller's own word, and somebody may have
@@ -121,6 +125,15 @@ def _methods(request: Request) -> set[str]:
         if context.path and compile_path(context.path)[0].match(path)
         for method in context.methods or ()
     }
+
+
+def _is_no_json(request: Request, error: RequestValidationError) -> bool:
+    """Whether a body was not even read, since its type is not the one that JSON has."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return not re.fullmatch(r"application/([a-z0-9.-]+\+)?json", kind) and any(
+        item["loc"] == ("body",) and item["type"] == "model_attributes_type"
+        for item in error.errors()
+    )
 
 
 def _sentence(kind: str) -> str:

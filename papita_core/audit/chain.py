@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -39,10 +39,16 @@ class Event:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+FIELDS = tuple(item.name for item in fields(Event))
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical(event: Event, at: datetime) -> str:
-    body = {name: value for name, value in asdict(event).items() if value not in (None, {})}
+    # Not `asdict`, which copies: every loan comes by here.
+    values = ((name, getattr(event, name)) for name in FIELDS)
+    body = {name: value for name, value in values if value not in (None, {})}
     body["at"] = at.isoformat(timespec="microseconds")
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(body)
 
 
 def event_of(body: str) -> Event:

@@ -34,7 +34,10 @@ def put_back(settings: Settings, args: argparse.Namespace) -> int:
         return reported(check_backup(args.folder, settings))
     with open_backup(args.folder) as backup:
         if held_by_another(settings.database):
-            raise Conflict("Papita is running on this database. Stop it, then restore.")
+            raise Conflict(
+                "Another process works with this database. Stop Papita, and whatever else uses it,"
+                " then restore."
+            )
         database = open_database(settings)
         try:
             restored = restore(

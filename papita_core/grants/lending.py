@@ -190,14 +190,17 @@ class Lender:
                 log.exception("lending failed")
                 error = PapitaError()
             outcomes = [error] * len(batch)
+        moving = []
         for item, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, _Moving):
-                self._serve([item], alone=True)
+                moving.append(item)
             elif item.future.set_running_or_notify_cancel():
                 if isinstance(outcome, Loan):
                     item.future.set_result(outcome)
                 else:
                     item.future.set_exception(outcome)
+        for item in moving:
+            self._serve([item], alone=True)
 
     def _lend(
         self, batch: Sequence[_Waiting], *, alone: bool

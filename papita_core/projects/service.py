@@ -78,9 +78,7 @@ class ProjectService:
                     select(GrantRow.project_id, func.count(GrantRow.user_id.distinct()))
                     .where(GrantRow.revoked_at.is_(None))
                     .group_by(GrantRow.project_id)
-                )
-                .tuples()
-                .all()
+                ).all()
             )
         return [
             State(project, off.get(project.id), users.get(project.id, 0)) for project in PROJECTS

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
 
 from papita_core.actors import TOKEN_SCOPES, Actor
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Database, new_id
-from papita_core.errors import InvalidInput, NotFound
+from papita_core.errors import Conflict, InvalidInput, NotFound
 from papita_core.grants.models import LeaseRow
 from papita_core.users.models import AccessTokenRow, UserRow
 from papita_core.users.service import normalise_username
@@ -19,10 +20,13 @@ from papita_core.users.tokens import new_token, token_hash
 
 PREFIX = "papita_pat_"
 USED_EVERY = timedelta(seconds=60)
+MAX_TOKENS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
+    """A token as its user sees it afterwards. `last_used_at` is right to about a minute."""
+
     id: str
     name: str
     scopes: tuple[str, ...]
@@ -54,7 +58,7 @@ class AccessTokenService:
     ) -> NewAccessToken:
         """A token for the actor, or for `username` by whoever manages users.
 
-        Raises `InvalidInput` and `NotFound`.
+        Raises `InvalidInput`, `NotFound`, and `Conflict` where the user has `MAX_TOKENS` already.
         """
         actor.require("tokens:manage")
         errors: dict[str, str] = {}
@@ -77,6 +81,7 @@ class AccessTokenService:
                 if found is None:
                     raise NotFound("There is no user of this name.")
                 user_id = found
+            self._check_room(session, user_id)
             row = AccessTokenRow(
                 id=new_id(),
                 user_id=user_id,
@@ -100,6 +105,26 @@ class AccessTokenService:
                 ),
             )
         return NewAccessToken(_to_token(row), token)
+
+    def _check_room(self, session: Session, user_id: str) -> None:
+        # The user's row is the queue: of two at once, the second one counts the first one's token.
+        session.execute(select(UserRow.id).where(UserRow.id == user_id).with_for_update())
+        live = session.scalar(
+            select(func.count())
+            .select_from(AccessTokenRow)
+            .where(
+                AccessTokenRow.user_id == user_id,
+                AccessTokenRow.revoked_at.is_(None),
+                or_(
+                    AccessTokenRow.expires_at.is_(None),
+                    AccessTokenRow.expires_at > self._clock(),
+                ),
+            )
+        )
+        if (live or 0) >= MAX_TOKENS:
+            raise Conflict(
+                f"There are {MAX_TOKENS} access tokens already. Revoke one that is not needed."
+            )
 
     def list(self, actor: Actor, *, username: str | None = None) -> list[AccessToken]:
         """The live tokens of the actor, or of `username` for whoever manages users."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from papita_core.clock import Clock, utc_now
@@ -38,10 +38,14 @@ USER_TOKEN = "user-token"  # noqa: S105 - the name of a purpose
 
 REFRESH = timedelta(seconds=60)
 RETRY = timedelta(seconds=30)
+ACTIVATION = 0x70617061  # any number that other programs do not use as advisory lock
 
 _ROOT = table_of(RootKey)
-# Locked on PostgreSQL, so that an activation waits for whoever seals under this root key.
-_ACTIVE = select(_ROOT.c.kid).where(_ROOT.c.state == "active").with_for_update(read=True)
+_ACTIVE = select(_ROOT.c.kid).where(_ROOT.c.state == "active")
+# On PostgreSQL whoever seals holds this lock together with others, and an activation holds it
+# alone. Not a lock of the row: there, those who share it would overtake an activation for ever.
+_SHARE = text(f"SELECT pg_advisory_xact_lock_shared({ACTIVATION})")
+_ALONE = text(f"SELECT pg_advisory_xact_lock({ACTIVATION})")
 _LIVE = select(_ROOT.c.kid, _ROOT.c.state, _ROOT.c.canary).where(_ROOT.c.state != "retired")
 _SLOTS = select(table_of(KeySlot))
 _PURPOSE = table_of(PurposeKey)
@@ -249,9 +253,9 @@ class KeyRing:
     def active_in(self, session: Session) -> str:
         """The id of the root key that is active, and stays so, for this writing transaction."""
         self._require()
-        kid: str | None = None
-        for _ in range(3):  # None where an activation, for which this waited, has changed the row
-            kid = kid or session.scalar(_ACTIVE)
+        if not self._database.is_sqlite:
+            session.execute(_SHARE)
+        kid = session.scalar(_ACTIVE)
         if kid is None:
             raise VaultSealed
         if kid not in self._roots:
@@ -260,6 +264,11 @@ class KeyRing:
             log.error("the active root key %s does not open with the master key in force", kid)
             raise VaultSealed
         return kid
+
+    def wait_for_sealers(self, session: Session) -> None:
+        """Before an activation: from here to its commit nobody seals. SQLite has one writer."""
+        if not self._database.is_sqlite:
+            session.execute(_ALONE)
 
     def knows(self, kid: str) -> bool:
         """Whether a root key is open here."""

@@ -36,7 +36,7 @@ def _asked(
 ) -> tuple[str, str]:
     try:
         answer = outbound.get(
-            f"{base_url}/{how.path}", _headers(kind, how, secret), allowlist=allowlist
+            f"{base_url}/{how.path}", headers_of(kind, how, secret), allowlist=allowlist
         )
     except outbound.AddressRefused as error:
         return "refused", str(error)
@@ -56,7 +56,8 @@ def _asked(
     return "error", f"The provider answers with status {answer.status}. Try again later."
 
 
-def _headers(kind: CredentialType, how: Probe, secret: Mapping[str, str]) -> dict[str, str]:
+def headers_of(kind: CredentialType, how: Probe, secret: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a probe: the key where the type says, and what goes beside it."""
     headers = dict(how.headers)
     for place, item in enumerate(kind.fields):
         value = secret.get(item.name)

@@ -251,7 +251,8 @@ class KeyRotation:
                 session.execute(delete(_ROOT).where(_ROOT.c.kid == kid, _ROOT.c.state == "staged"))
             return
         with suppress(_Faster), self._database.write() as session:
-            # Waits for whoever is sealing under the present one; whoever comes later finds the new.
+            # Whoever comes later finds the new one.
+            self._ring.wait_for_sealers(session)
             old = self._change(session, _ROOT.c.state == "active", "retiring")
             new = self._change(session, _ROOT.c.kid == kid, "active", "staged")
             details = {"from": old, "to": new}
@@ -310,7 +311,7 @@ class KeyRotation:
     def _batch(
         self, table: SealedTable, kid: str, after: tuple[Any, ...] | None
     ) -> tuple[int, list[Any], tuple[Any, ...] | None]:
-        """How many rows were moved, those that cannot be read, and the last key, if any."""
+        """How many rows were moved, those that cannot be read, and where to go on, if anywhere."""
         changes, unreadable = [], []
         with self._database.write() as session:
             active = self._ring.active_in(session)
@@ -324,7 +325,7 @@ class KeyRotation:
                 else:
                     changes.append((table.key_of(row), old, new))
             moved = table.swap(session, changes)
-        return moved, unreadable, table.key_of(rows[-1]) if rows else None
+        return moved, unreadable, table.key_of(rows[-1]) if len(rows) == BATCH else None
 
     def _retire(self, actor_id: str | None, kid: str, moved: int) -> None:
         with self._database.write() as session:

@@ -323,8 +323,9 @@ class CredentialService(Sharing, UsageRecord):
         actor.require("credentials:write")
         with self._database.write() as session:
             row = self._mine(session, actor, credential_id)
-            self._record(session, actor, row, "credential.tested")
-            secret = self.unsealed(session, row)
+            secret = self._opened_for_test(session, actor, row)
+        if secret is None:
+            raise SecretUnreadable
         result = self._probe(CREDENTIAL_TYPES[row.credential_type], row.base_url, secret)
         if result.status == "untested":
             return result
@@ -375,12 +376,25 @@ class CredentialService(Sharing, UsageRecord):
                 return None
             secret = found.secret
             if secret is None:
-                self._record(session, actor, row, "credential.tested")
-                secret = self.unsealed(session, row)
+                secret = self._opened_for_test(session, actor, row)
+        if secret is None:
+            raise SecretUnreadable
         result = self._probe(kind, found.base_url, secret)
         if result.status != "ok":
             raise TestFailed(result.status, result.detail)
         return result
+
+    def _opened_for_test(
+        self, session: Session, actor: Actor, row: Credential
+    ) -> dict[str, str] | None:
+        """None where it cannot be read, which is then on the record and shown."""
+        self._record(session, actor, row, "credential.tested")
+        try:
+            return self.unsealed(session, row)
+        except SecretUnreadable:
+            row.status = "unreadable"
+            self._record(session, actor, row, "credential.unreadable")
+            return None
 
     def _probe(self, kind: CredentialType, base_url: str, secret: Mapping[str, str]) -> TestResult:
         return probe(kind, base_url, secret, allowlist=self._allowlist, clock=self._clock)

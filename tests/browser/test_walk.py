@@ -17,6 +17,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from portal.navigation import PAGES
 from tests.browser.people import (
     SECONDS,
     add_key,
@@ -268,8 +269,8 @@ def test_the_key_is_nowhere(page: Page, system: System) -> None:
     sign_in(page)
     expect(page.get_by_role("button", name="Log out")).to_be_visible()
     cookie_is_set(page)
-    for path in ("/", "/credentials", "/al-chat", "/profile", "/connected-apps"):
-        page.goto(system.url + path)
+    for entry in PAGES:
+        page.goto(f"{system.url}/{entry.path}")
         expect(page.get_by_role("button", name="Log out")).to_be_visible()
         page.wait_for_timeout(300)
         assert KEY not in page.content()

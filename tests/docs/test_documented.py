@@ -110,6 +110,8 @@ def test_reason_of_a_failed_answer(code: str) -> None:
 
 def commands(root: argparse.ArgumentParser) -> Iterator[str]:
     for group_name, group in _choices(root).items():
+        if not _choices(group):
+            yield group_name
         for name in _choices(group):
             yield f"{group_name} {name}"
 

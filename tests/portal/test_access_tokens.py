@@ -61,7 +61,7 @@ def test_a_token_is_shown_once_and_forgotten(
     assert "access_token_create" not in [button.key for button in dialog.button]
     actor = services.papita.access_tokens.actor(token)
     assert actor is not None
-    assert actor.scopes == {"credentials:read"}
+    assert actor.scopes == frozenset({"credentials:read"})
     (info,) = services.papita.access_tokens.list(actor_of(services, ana))
     assert info.expires_at is not None
     assert timedelta(days=6) < info.expires_at - datetime.now(UTC) <= timedelta(days=7)

@@ -35,6 +35,11 @@ ROWS: dict[str, tuple[int, ...]] = {
     "PUT /credentials/{credential_id}": (*OUT, 403, 200, 404, 403, 200, 403, 401, 401),
     "DELETE /credentials/{credential_id}": (*OUT, 403, 204, 404, 403, 204, 403, 401, 401),
     "POST /credentials/{credential_id}/test": (*OUT, 403, 200, 404, 403, 200, 403, 401, 401),
+    "POST /credentials/{credential_id}/disable": (*OUT, 403, 200, 404, 403, 200, 403, 401, 401),
+    "POST /credentials/{credential_id}/enable": (*OUT, 403, 200, 404, 403, 200, 403, 401, 401),
+    "GET /credentials/{credential_id}/shares": (*OUT, 403, 403, 403, 403, 403, 403, 401, 401),
+    "PUT /credentials/{credential_id}/shares": (*OUT, 403, 403, 403, 403, 403, 403, 401, 401),
+    "GET /credential-types": (*OUT, 200, 200, 200, 200, 200, 200, 401, 401),
     "POST /projects/{project_id}/launch": (*OUT, 200, 200, 200, 403, 403, 200, 401, 401),
     "GET /projects/{project_id}/credential": (*OUT, 200, 200, 200, 200, 403, 200, 401, 401),
     "POST /token": (401,) * 11,
@@ -84,7 +89,7 @@ class Town:
             method,
             f"/api{path}",
             params=QUERY if row.endswith("?") else None,
-            json={"baseUrl": f"{self.origin}/v1"} if method == "PUT" else self.body(row),
+            json=self.body(row),
             data=EXCHANGE if row == "POST /token" else None,
             headers={
                 "If-Match": credential.etag,
@@ -97,7 +102,11 @@ class Town:
         return answer.status_code
 
     def body(self, row: str) -> dict[str, object] | None:
-        return NEW if row == "POST /credentials" else None
+        return {
+            "POST /credentials": NEW,
+            "PUT /credentials/{credential_id}": {"baseUrl": f"{self.origin}/v1"},
+            "PUT /credentials/{credential_id}/shares": {"usernames": ["other"]},
+        }.get(row)
 
 
 def bearer(token: str) -> dict[str, str]:

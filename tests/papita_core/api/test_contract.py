@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import threading
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from papita_core.api.app import create_api
+from papita_core.credential_types import CREDENTIAL_TYPES
 from tests.papita_core.house import CLIENT_SECRET, KEY, House
 
 CLIENT = ("al-chat", CLIENT_SECRET)
@@ -122,6 +124,122 @@ def test_a_repeated_request_is_answered_alike(api: TestClient):
     assert again.headers["etag"] == first.headers["etag"]
     other = api.post("/api/credentials", json={**body, "label": "x"}, headers=key)
     problem(other, 422, "idempotency-mismatch")
+
+
+def test_a_repetition_while_the_first_request_is_served_is_told_when_to_come_back(
+    house: House, api: TestClient
+):
+    ana = house.papita.users.by_username("ana")
+    assert ana is not None
+    name = f"create {ana.id} {hashlib.sha256(b'once').hexdigest()}"
+    body = {"credentialType": "openai", "credentials": {"api_key": KEY}}
+    api.get("/api/credentials")  # the token's use is noted, which would wait for the first request
+    entered, done = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with house.papita.database.write_alone(name):
+            entered.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    try:
+        assert entered.wait(30)
+        answer = api.post("/api/credentials", json=body, headers={"Idempotency-Key": "once"})
+    finally:
+        done.set()
+        thread.join()
+    problem(answer, 409, "idempotency-in-flight")
+    assert answer.headers["retry-after"] == "1"
+    again = api.post("/api/credentials", json=body, headers={"Idempotency-Key": "once"})
+    assert again.status_code == 201
+
+
+def test_a_new_key_is_tested_before_it_replaces_the_old_one(house: House, provider: str):
+    house.environment["PAPITA_PROVIDER_ALLOWLIST"] = provider
+    ana = house.sign_in("ana")
+    token = house.project_token(ana)
+    api = house.api()
+    api.headers["Authorization"] = f"Bearer {house.access_token('ana')}"
+    path, etag = store(api, baseUrl=f"{provider}/v1")
+    wrong = {"baseUrl": f"{provider}/v1", "credentials": {"api_key": "sk-of-nobody-0123456"}}
+    stale = api.put(path, json=wrong, headers={"If-Match": '"x"'}, params={"testFirst": "true"})
+    problem(stale, 412, "precondition-failed")
+    refused = api.put(path, json=wrong, headers={"If-Match": etag}, params={"testFirst": "true"})
+    body = problem(refused, 409, "test-failed")
+    assert body["test"] == {"status": "rejected"}
+    assert "The old key is still in force." in str(body["detail"])
+    assert "sk-of-nobody" not in refused.text
+    assert house.lend(token, "ana").secret == {"api_key": KEY}
+    assert api.get(path).headers["etag"] == etag
+    right = {**wrong, "credentials": {"api_key": KEY + "-new"}}
+    changed = api.put(path, json=right, headers={"If-Match": etag}, params={"testFirst": "true"})
+    assert changed.json()["credentials"]["status"] == "ok"
+    assert changed.json()["credentials"]["checkedAt"] is not None
+    assert house.lend(token, "ana").secret == {"api_key": KEY + "-new"}
+    renamed = {"baseUrl": f"{provider}/v1", "label": "kept"}
+    etag = changed.headers["etag"]
+    kept = api.put(path, json=renamed, headers={"If-Match": etag}, params={"testFirst": "true"})
+    assert kept.json()["credentials"]["label"] == "kept"
+    forced = api.put(path, json=wrong, headers={"If-Match": kept.headers["etag"]})
+    assert forced.json()["credentials"]["status"] == "untested"
+
+
+def test_a_credential_is_switched_off_and_on(api: TestClient):
+    path, etag = store(api)
+    problem(api.post(f"{path}/disable"), 428, "precondition-required")
+    off = api.post(f"{path}/disable", headers={"If-Match": etag})
+    view = off.json()["credentials"]
+    assert (view["disabled"], view["status"]) == (True, "disabled")
+    stale = api.post(f"{path}/enable", headers={"If-Match": etag})
+    problem(stale, 412, "precondition-failed")
+    on = api.post(f"{path}/enable", headers={"If-Match": off.headers["etag"]})
+    assert on.json()["credentials"]["disabled"] is False
+    assert api.get(path).headers["etag"] == on.headers["etag"]
+
+
+def test_an_administrator_shares_by_name(house: House):
+    ada = house.sign_in("ada", "administrator")
+    house.user("ben")
+    api = house.api()
+    api.headers.update({**house.cookie("ada"), "Sec-Fetch-Site": "same-origin"})
+    info = house.key(ada)
+    path = f"/api/credentials/{info.id}/shares"
+    problem(api.put(path, json={"everybody": True}), 428, "precondition-required")
+    unknown = {"usernames": ["ben", "sk-canary"]}
+    refused = api.put(path, json=unknown, headers={"If-Match": info.etag})
+    body = problem(refused, 422, "invalid-input")
+    assert [item["field"] for item in body["errors"]] == ["usernames"]  # type: ignore[attr-defined]
+    assert "canary" not in refused.text
+    shared = api.put(path, json={"usernames": ["Ben"]}, headers={"If-Match": info.etag})
+    assert shared.json()["credentials"]["shared"] == "named"
+    found = api.get(path)
+    assert found.json() == {"everybody": False, "usernames": ["ben"]}
+    assert found.headers["etag"] == shared.headers["etag"]
+    ended = api.put(path, json={}, headers={"If-Match": shared.headers["etag"]})
+    assert ended.json()["credentials"]["shared"] == "nobody"
+
+
+def test_the_types_are_told_to_every_caller(house: House, api: TestClient):
+    house.user("gus", "guest")
+    guest = {"Authorization": f"Bearer {house.access_token('gus', 'projects:launch')}"}
+    answer = api.get("/api/credential-types", headers=guest)
+    types = {item["id"]: item for item in answer.json()["credentialTypes"]}
+    assert list(types) == list(CREDENTIAL_TYPES)
+    openai = types["openai"]
+    assert openai["defaultBaseUrl"] == "https://api.openai.com/v1"
+    assert [item["name"] for item in openai["fields"]] == ["api_key", "organization", "project"]
+    assert (types["vllm"]["baseUrlRequired"], types["generic"]["ownFields"]) == (True, True)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/jsonp", ""])
+def test_a_body_of_another_type_is_told_so(api: TestClient, kind: str):
+    answer = api.post("/api/credentials", content=b"{}", headers={"Content-Type": kind})
+    problem(answer, 415, "unsupported-media-type")
+    wrong = api.post(
+        "/api/credentials", content=b'"x"', headers={"Content-Type": "application/json"}
+    )
+    problem(wrong, 422, "invalid-input")
 
 
 def test_a_test_says_how_the_key_does(house: House, provider: str):
@@ -258,6 +376,27 @@ def test_a_sealed_vault_answers_503_and_lists(house: House):
     for answer in answers:
         problem(answer, 503, "vault-sealed")
     assert api.get("/api/.well-known/jwks.json").status_code == 200
+
+
+def test_the_description_leads_from_a_stored_credential_to_what_can_be_done_with_it(
+    api: TestClient,
+):
+    described = api.get("/api/openapi.json").json()
+    operations = [item for path in described["paths"].values() for item in path.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(set(ids)) == len(ids)
+    links = described["paths"]["/credentials"]["post"]["responses"]["201"]["links"]
+    assert {"GetCredential", "ReplaceCredential", "DeleteCredential", "TestCredential"} <= set(
+        links
+    )
+    by_id = {operation["operationId"]: operation for operation in operations}
+    for link in links.values():
+        takes = {parameter["name"] for parameter in by_id[link["operationId"]]["parameters"]}
+        assert set(link["parameters"]) <= takes
+    for operation in operations:
+        for status, response in operation["responses"].items():
+            if status >= "400":
+                assert list(response["content"]) == ["application/problem+json"]
 
 
 def test_the_description_lists_every_route_and_no_secret(api: TestClient):

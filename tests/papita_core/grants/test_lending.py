@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from papita_core.actors import Actor
 from papita_core.audit.service import AuditFilter
 from papita_core.errors import (
     ConsentRequired,
     CredentialExpired,
     CredentialNotFound,
+    InvalidInput,
     PapitaError,
+    SecretUnreadable,
     TooManyAttempts,
     Unauthenticated,
 )
-from papita_core.grants.lending import Loan, LoanRequest
-from papita_core.vault.service import ReplaceCredential
-from tests.papita_core.house import KEY, House, both_engines
+from papita_core.grants.lending import USED_EVERY, Lender, Loan, LoanRequest
+from papita_core.vault.keyring import KeyRing, SealedParts
+from papita_core.vault.service import NewCredential, ReplaceCredential
+from tests.papita_core.house import KEY, House, at_once, both_engines
 
 
 @both_engines
@@ -166,48 +173,6 @@ def test_refused_reads_are_on_the_owners_record(house: House):
 
 
 @both_engines
-def test_nothing_is_lent_after_the_commit_of_a_revocation(house: House):
-    ana = house.sign_in("ana")
-    house.key(ana)
-    for _ in range(3):
-        token = house.project_token(ana)
-        revoked_at: list[float] = []
-        stop = threading.Event()
-        late: list[float] = []
-        lent: list[float] = []
-
-        def borrow(
-            token: str = token,
-            stop: threading.Event = stop,
-            revoked_at: list[float] = revoked_at,
-            late: list[float] = late,
-            lent: list[float] = lent,
-        ) -> None:
-            while not stop.is_set():
-                asked = time.monotonic()
-                try:
-                    house.lend(token, "ana")
-                except (ConsentRequired, Unauthenticated):
-                    continue
-                lent.append(asked)
-                if revoked_at and asked > revoked_at[0]:
-                    late.append(asked)
-
-        borrowers = [threading.Thread(target=borrow) for _ in range(4)]
-        for borrower in borrowers:
-            borrower.start()
-        time.sleep(0.1)
-        house.papita.grants.revoke(ana, "al-chat")
-        revoked_at.append(time.monotonic())
-        time.sleep(0.1)
-        stop.set()
-        for borrower in borrowers:
-            borrower.join()
-        assert lent
-        assert late == []
-
-
-@both_engines
 def test_consent_taken_back_during_an_exchange_leaves_no_lease_that_reads(house: House):
     ana = house.sign_in("ana")
     house.key(ana)
@@ -263,3 +228,144 @@ def test_a_closed_lender_opens_again_when_it_is_asked(house: House):
     house.papita.lender.close()
     house.papita.lender.close()
     assert house.lend(token, "ana").secret == {"api_key": KEY}
+
+
+@both_engines
+def test_a_loan_names_the_type_that_it_is_and_the_run_it_is_for(house: House):
+    ana = house.sign_in("ana")
+    new = NewCredential("groq", {"api_key": "gsk_0123456789abcdef"})
+    info = house.papita.credentials.create(ana, new)
+    token = house.project_token(ana)
+    request = LoanRequest(token, "ana", "openai", "al-chat", "a request", "run-1")
+    loan = house.papita.lender.resolve(request).result(10)
+    assert (loan.credential_id, loan.credential_type) == (info.id, "groq")
+    (read,) = house.papita.audit.entries(ana, AuditFilter(action="credential.read")).items
+    assert (read.event.run_id, read.event.request_id) == ("run-1", "a request")
+    assert read.event.details == {"version": 1}
+
+
+@pytest.mark.parametrize("run_id", ["", "x" * 65, "a\nb", "rün", "\x00"])
+def test_a_run_has_a_name_that_can_stand_in_a_record(run_id: str):
+    with pytest.raises(InvalidInput) as caught:
+        LoanRequest("papita_lease_x", "ana", "openai", "al-chat", run_id=run_id)
+    assert set(caught.value.errors) == {"runId"}
+    assert not run_id or run_id not in str(caught.value)
+
+
+@both_engines
+def test_a_shared_key_is_lent_and_both_can_see_it(house: House):
+    ada, ana = house.sign_in("ada", "administrator"), house.sign_in("ana")
+    info = house.key(ada, "sk-demo-the-key-of-the-team")
+    token = house.project_token(ana)
+    with pytest.raises(CredentialNotFound):
+        house.lend(token, "ana")
+    credentials = house.papita.credentials
+    for everybody, names in ((False, ["ana"]), (True, [])):
+        credentials.share(ada, info.id, everybody=everybody, usernames=names, etag="*")
+        assert house.lend(token, "ana").secret == {"api_key": "sk-demo-the-key-of-the-team"}
+    (first, second) = credentials.uses(ada, info.id).items
+    assert (first.username, first.project_id, first.outcome) == ("ana", "al-chat", "ok")
+    assert (second.username, second.project_id, second.outcome) == ("ana", "al-chat", "ok")
+    own = house.papita.audit.entries(ana, AuditFilter(action="credential.read")).items
+    assert own[0].event.details == {"version": 1, "owner": ada.user_id}
+    assert credentials.get(ada, info.id).last_used_by == "al-chat"
+    credentials.share(ada, info.id, everybody=False, usernames=[], etag="*")
+    with pytest.raises(CredentialNotFound):
+        house.lend(token, "ana")
+
+
+@both_engines
+def test_the_time_of_use_is_written_at_most_every_few_seconds(house: House):
+    ana = house.sign_in("ana")
+    info = house.key(ana)
+    token = house.project_token(ana)
+
+    def used() -> object:
+        house.lend(token, "ana")
+        return house.papita.credentials.get(ana, info.id).last_used_at
+
+    first = used()
+    assert used() == first
+    house.clock.forward(seconds=USED_EVERY.total_seconds())
+    assert used() != first
+
+
+@both_engines
+def test_many_may_borrow_one_shared_key_at_once(house: House):
+    ada = house.sign_in("ada", "administrator")
+    keys = [house.key(ada), house.key(ada, project_id="al-chat")]
+    for info in keys:
+        house.papita.credentials.share(ada, info.id, everybody=True, usernames=[], etag="*")
+    people = {f"user{number}": house.sign_in(f"user{number}") for number in range(12)}
+    tokens = {name: house.project_token(actor) for name, actor in people.items()}
+    for _ in range(5):
+        house.clock.forward(seconds=USED_EVERY.total_seconds())  # each would write the row
+        loans = at_once([lambda name=name: house.lend(tokens[name], name) for name in people])
+        assert {loan.credential_id for loan in loans if isinstance(loan, Loan)} == {keys[1].id}
+        assert all(isinstance(loan, Loan) for loan in loans)
+    assert house.papita.audit.verify() == []
+
+
+@both_engines
+def test_a_loan_waits_for_whoever_is_revoking_its_lease(house: House):
+    ana = house.sign_in("ana")
+    house.key(ana)
+    token = house.project_token(ana)
+    with ThreadPoolExecutor(1) as pool:
+        with house.papita.database.write() as session:
+            session.execute(text("UPDATE leases SET revoked_at = created_at"))
+            loan = pool.submit(house.lend, token, "ana")
+            assert not wait([loan], timeout=0.3).done
+        with pytest.raises(Unauthenticated):
+            loan.result(10)
+
+
+@both_engines
+@pytest.mark.parametrize("column", ["blob", "dek_wrapped"])
+def test_a_secret_that_cannot_be_read_is_marked_once_and_on_the_record(house: House, column: str):
+    ana = house.sign_in("ana")
+    info = house.key(ana)
+    token = house.project_token(ana)
+    house.sql(f"UPDATE credential_secrets SET {column} = :value", value=b"x" * 80)
+    for _ in range(2):
+        with pytest.raises(SecretUnreadable):
+            house.lend(token, "ana")
+    assert house.papita.credentials.get(ana, info.id).status == "unreadable"
+    wanted = AuditFilter(action="credential.unreadable")
+    assert len(house.papita.audit.entries(ana, wanted).items) == 1
+    house.papita.credentials.replace(
+        ana, info.id, ReplaceCredential(secret={"api_key": KEY}), etag="*"
+    )
+    assert house.lend(token, "ana").secret == {"api_key": KEY}
+
+
+class StaleRing:
+    """A ring before whose first opening somebody wraps the data key anew."""
+
+    def __init__(self, ring: KeyRing, rewrap: Callable[[], object]) -> None:
+        self._ring = ring
+        self._rewrap: Callable[[], object] | None = rewrap
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ring, name)
+
+    def open(self, kind: str, parts: SealedParts, context: Sequence[bytes]) -> Any:
+        if self._rewrap is not None:
+            rewrap, self._rewrap = self._rewrap, None
+            rewrap()
+            raise SecretUnreadable  # as if the root key of what was read were gone
+        return self._ring.open(kind, parts, context)
+
+
+@both_engines
+def test_a_data_key_that_was_wrapped_anew_meanwhile_is_read_again(house: House):
+    ana = house.sign_in("ana")
+    info = house.key(ana)
+    token = house.project_token(ana)
+    papita = house.papita
+    ring: Any = StaleRing(papita.ring, lambda: papita.rotation.rotate_root(Actor.operator()))
+    lender = Lender(papita.database, ring, papita.audit, papita.settings, house.clock)
+    request = LoanRequest(token, "ana", "openai", "al-chat")
+    assert lender.resolve(request).result(20).secret == {"api_key": KEY}
+    lender.close()
+    assert papita.credentials.get(ana, info.id).status == "untested"

@@ -336,7 +336,7 @@ def test_a_database_that_a_portal_works_with_is_left_alone(house: House, run: Co
     folder = house.folder / "backup"
     taken(house, folder)
     before = rows_of(house)
-    refused(run(house, "restore", folder, "--replace"), "Stop it")
+    refused(run(house, "restore", folder, "--replace"), "Stop Papita")
     assert rows_of(house) == before
     house.papita.close()
     well(run(house, "restore", folder, "--replace"))
@@ -607,7 +607,7 @@ def begun(house: House, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "papita_core", *map(str, arguments)],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **house.environment},
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(house.folder), **house.environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -143,9 +143,8 @@ def test_another_schema(sound: House, revision: str, word: str):
 
 
 def test_a_damaged_page(sound: House):
-    sound.sql("PRAGMA wal_checkpoint(TRUNCATE)")
     (page,) = sound.sql(
-        "SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_schema"
+        "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size"
         " WHERE name = 'ix_credentials_resolve'"
     )
     sound.papita.close()
@@ -157,13 +156,12 @@ def test_a_damaged_page(sound: House):
 
 
 def test_rows_that_refer_to_nothing(sound: House):
-    info = sound.key(sound.sign_in("ben"))
     with sound.papita.database.engine.connect() as connection:
         connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
         connection.exec_driver_sql("INSERT INTO credential_shares VALUES ('a', 'b', '2026-01-01')")
         connection.commit()
         connection.connection.cursor().execute("PRAGMA foreign_keys=ON")
-    only(sound, "problem", "integrity", "2 rows refer" if info is None else "credential_shares")
+    only(sound, "problem", "integrity", "2 rows refer", "credential_shares")
 
 
 def test_a_sealed_vault(sound: House):
@@ -272,10 +270,10 @@ def test_a_changed_audit_log(sound: House, statement: str, word: str):
 
 @both_engines
 def test_an_old_signing_key(sound: House):
-    sound.clock.forward(days=6)
+    sound.clock.forward(days=5, hours=23)
     assert amiss(sound, PAPITA_SIGNING_KEY_DAYS="6") == []
     old = {"PAPITA_SIGNING_KEY_DAYS": "5"}
-    only(sound, "warning", "signing key", "6 days", "keys rotate", **old)
+    only(sound, "warning", "signing key", "5 days", "keys rotate", **old)
     sound.papita.rotation.rotate_signing_if_due()
     assert "signing key" in {item.check for item in amiss(sound, **old)}
     sound.opened(**old).rotation.rotate_signing_if_due()
@@ -315,7 +313,7 @@ def test_no_backup(house: House):
 
 @both_engines
 def test_a_clock_that_is_behind(sound: House):
-    sound.clock.forward(minutes=-30)
+    sound.clock.forward(minutes=-30, seconds=-30)
     only(sound, "problem", "clock", "30 minutes", "clock of this machine")
 
 

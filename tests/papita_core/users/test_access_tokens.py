@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from papita_core.actors import TOKEN_SCOPES, Actor
-from papita_core.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
-from tests.papita_core.house import House, both_engines
+from papita_core.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
+from papita_core.users.access_tokens import MAX_TOKENS, NewAccessToken
+from tests.papita_core.house import House, at_once, both_engines
 
 OPERATOR = Actor.operator()
 
@@ -146,3 +147,23 @@ def test_use_is_noted_about_once_a_minute(house: House):
     house.clock.forward(seconds=31)
     house.papita.access_tokens.actor(token)
     assert house.papita.access_tokens.list(ana)[0].last_used_at != first
+
+
+@both_engines
+def test_a_user_has_so_many_live_tokens_and_no_more(house: House):
+    ana = house.sign_in("ana")
+    tokens = house.papita.access_tokens
+    tokens.create(ana, name="short", scopes=TOKEN_SCOPES, days=1)
+    for number in range(MAX_TOKENS - 2):
+        last = tokens.create(ana, name=str(number), scopes=TOKEN_SCOPES)
+    outcomes = at_once([lambda: tokens.create(ana, name="x", scopes=TOKEN_SCOPES)] * 4)
+    assert sum(isinstance(outcome, NewAccessToken) for outcome in outcomes) == 1, outcomes
+    assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 3
+    with pytest.raises(Conflict, match="Revoke one"):
+        tokens.create(OPERATOR, name="x", scopes=TOKEN_SCOPES, username="ana")
+    tokens.revoke(ana, last.info.id)
+    tokens.create(ana, name="x", scopes=TOKEN_SCOPES)
+    house.clock.forward(days=2)  # one has expired
+    tokens.create(ana, name="x", scopes=TOKEN_SCOPES)
+    house.user("ben")
+    house.access_token("ben")

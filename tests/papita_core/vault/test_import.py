@@ -190,14 +190,8 @@ def test_the_command_tests_and_stores_what_it_recognises(
     )
     done = command("--user", "Ana", str(file), "--project", "al-chat")
     assert (done.code, done.errors) == (0, "")
-    ollama, vllm, stored, debug = sorted(lines(done), key=lambda line: line[0].casefold())[
-        ::-1
-    ] and (
-        next(line for line in lines(done) if line[0] == "Ollama"),
-        next(line for line in lines(done) if line[0] == "vLLM"),
-        next(line for line in lines(done) if line[0] == "OpenAI"),
-        next(line for line in lines(done) if line[0] == "line 6"),
-    )
+    said = {line[0]: line for line in lines(done)}
+    ollama, vllm, stored, debug = (said[n] for n in ("Ollama", "vLLM", "OpenAI", "line 6"))
     assert "left out" in ollama[3]
     assert "PAPITA_PROVIDER_ALLOWLIST" in ollama[3]
     assert "left out: The provider rejects the key" in vllm[3]

@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import requests
 
-from papita_core.errors import CredentialNotFound
-from papita_core.vault.service import TestResult
-from tests.papita_core.house import KEY, House
+from papita_core.errors import CredentialNotFound, SecretUnreadable, TestFailed
+from papita_core.vault.service import ReplaceCredential, TestResult
+from tests.papita_core.house import KEY, House, both_engines
 
 
 def asked(house: House, origin: str, key: str = KEY, base_url: str | None = None) -> TestResult:
@@ -103,3 +103,42 @@ def test_anothers_credential_is_not_tested(house: House):
     info = house.key(house.sign_in("ana"))
     with pytest.raises(CredentialNotFound):
         house.papita.credentials.test(house.sign_in("eve"), info.id)
+
+
+@both_engines
+def test_a_secret_that_cannot_be_read_is_shown_as_such_and_asked_of_nobody(house: House):
+    ana = house.sign_in("ana")
+    info = house.key(ana)
+    house.sql("UPDATE credential_secrets SET version = 7")
+    credentials = house.papita.credentials
+    for use in (
+        lambda: credentials.test(ana, info.id),
+        lambda: credentials.replace(
+            ana, info.id, ReplaceCredential(), etag=info.etag, test_first=True
+        ),
+    ):
+        with pytest.raises(SecretUnreadable):
+            use()
+        assert credentials.get(ana, info.id).status == "unreadable"
+        last = house.papita.audit.entries(ana).items[0].event
+        assert last.action == "credential.unreadable"
+    assert [item.status for item in credentials.list(ana).items] == ["unreadable"]
+    new = ReplaceCredential(secret={"api_key": KEY})
+    assert credentials.replace(ana, info.id, new, etag=info.etag).status == "untested"
+
+
+@both_engines
+def test_a_candidate_that_does_not_pass_changes_nothing(house: House):
+    with answering(401) as origin:
+        house.environment["PAPITA_PROVIDER_ALLOWLIST"] = origin
+        ana = house.sign_in("ana")
+        info = house.key(ana, base_url=f"{origin}/v1")
+        before = house.papita.credentials.get(ana, info.id)
+        for secret in (None, {"api_key": "sk-demo-the-new-one-1"}):
+            new = ReplaceCredential(base_url=info.base_url, label="new", secret=secret)
+            with pytest.raises(TestFailed) as caught:
+                house.papita.credentials.replace(ana, info.id, new, etag=info.etag, test_first=True)
+            assert caught.value.test_status == "rejected"
+            assert "the-new-one" not in str(caught.value)
+    assert house.papita.credentials.get(ana, info.id) == before
+    assert house.lend(house.project_token(ana), "ana").secret == {"api_key": KEY}

@@ -1,4 +1,4 @@
-"""Every declared type: complete, stored, imported and asked, against a provider that is a process."""
+"""Every declared type: complete, stored, lent, imported, and its provider asked."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from papita_core.credential_types import (
 from papita_core.errors import InvalidInput
 from papita_core.settings import origin_of
 from papita_core.vault.importing import read_env
+from papita_core.vault.probing import headers_of
 from papita_core.vault.service import NewCredential, ReplaceCredential
 from tests.papita_core.house import KEY, House
 
@@ -180,12 +181,10 @@ def test_a_type_is_recognised_in_a_file_and_stored(
 
 
 def test_values_beside_the_key_go_to_the_provider_as_headers(house: House):
-    from papita_core.vault.probing import _headers
-
     kind = CREDENTIAL_TYPES["openai"]
     assert kind.probe is not None
     secret = {"api_key": KEY, "organization": "org-1", "project": "proj-1"}
-    assert _headers(kind, kind.probe, secret) == {
+    assert headers_of(kind, kind.probe, secret) == {
         "Authorization": f"Bearer {KEY}",
         "OpenAI-Organization": "org-1",
         "OpenAI-Project": "proj-1",
