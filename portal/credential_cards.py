@@ -13,7 +13,7 @@ from portal.credential_form import delete_credential, expiry_words, replace_cred
 from portal.credential_tests import last_test, show_badge, show_status, start_test
 from portal.session import SignedIn, actor, require_user, tab
 from portal.sharing import share_credential
-from portal.words import ago, plain, plural, table
+from portal.words import ago, plain, plural
 
 PAGE = "credentials"
 USES, SHARE, ON, OFF = "Uses", "Share", "Switch on", "Switch off"
@@ -198,7 +198,7 @@ def show_uses(info: CredentialInfo) -> None:
     if not page.items:
         st.caption("No project has used it yet.")
         return
-    st.markdown(uses_table(page.items, user.session.username))
+    st.markdown("\n".join(use_line(use, user.session.username) for use in page.items))
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.button(
             "Newer",
@@ -228,20 +228,12 @@ def _older(cursors: list[str | None], following: str) -> None:
     cursors.append(following)
 
 
-def uses_table(uses: list[Use], own_name: str) -> str:
-    """When, by which project and for whom, for which run, and what came of it."""
-    return table(
-        ("When", "Borrowed by", "Run", "Outcome"),
-        (
-            (
-                f"{use.at.day} {use.at:%b} {use.at:%H:%M:%S}",
-                _borrower(use, own_name),
-                (use.run_id or "")[-RUN_ID_SHOWN:],
-                OUTCOMES.get(use.outcome, use.outcome),
-            )
-            for use in uses
-        ),
-    )
+def use_line(use: Use, own_name: str) -> str:
+    """When, by which project and for whom, what came of it, and for which run."""
+    when = f"{use.at.day} {use.at:%B}, {use.at:%H:%M:%S}"
+    run = f" · run `{use.run_id[-RUN_ID_SHOWN:]}`" if use.run_id else ""
+    outcome = OUTCOMES.get(use.outcome, use.outcome)
+    return f"- {when} · **{plain(_borrower(use, own_name))}** · {plain(outcome)}{run}"
 
 
 def _borrower(use: Use, own_name: str) -> str:

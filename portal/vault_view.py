@@ -135,12 +135,11 @@ def show_root_key(ring: RingStatus, progress: Progress) -> None:
 
 
 def _show_rotation(progress: Progress) -> None:
-    """Button or progress. Looks again every second while it runs, and now and then while not.
+    """Button or progress, looked at again and again: another tab or process may begin.
 
-    Another tab or process may begin; the work is on a thread of its process, so that leaving the
-    page does not end it.
+    The work is on a thread of its process, so that leaving the page does not end it.
     """
-    every = 1 if progress.state == "running" else 5
+    every = 1 if progress.state == "running" else 2
     st.fragment(_rotation, run_every=every)(progress.state)
 
 

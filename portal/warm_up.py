@@ -16,6 +16,8 @@ MODULES = (
     "portal.brand",
     "portal.chat_view",
     "portal.credential_form",
+    "portal.credential_cards",
+    "portal.env_import",
 )
 
 

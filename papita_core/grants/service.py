@@ -59,6 +59,7 @@ SCOPE = "credential:use"
 READ = "credential.read"
 MAX_CHECKED = 500
 SESSION_ENDED = "session-ended"
+USER_DISABLED = "user-disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,16 +321,18 @@ class GrantService:
         """Code and sentence, or None where the loan still holds."""
         if lease is None:
             return SESSION_ENDED, "The project's access has ended. Open the project again."
+        if lease.disabled_at is not None:
+            return USER_DISABLED, "An administrator has disabled this user."
         why = lost(lease, now, self._idle)
+        # Before the sign-in, whose end stops no answer that was begun under it.
+        if why is None or isinstance(why, Unauthenticated):
+            why = _withdrawn(lease, credential_id, found, now) or why
         if isinstance(why, Unauthenticated):
-            if lease.access_token_id is not None and signed_in(lease, now, self._idle):
-                why = ConsentRequired()  # revoked, and what it rests on is live
-            elif lease.access_token_id is not None:
-                return SESSION_ENDED, "The access token is not valid any more. Make a new one."
-            else:
+            if lease.access_token_id is None:
                 return SESSION_ENDED, "The sign-in has ended. Sign in again."
-        if why is None:
-            why = _withdrawn(lease, credential_id, found, now)
+            if lease.token_revoked_at is None and not signed_in(lease, now, self._idle):
+                return SESSION_ENDED, "The access token has expired. Make a new one."
+            why = ConsentRequired()  # taken back: the token itself, or what was borrowed with it
         return None if why is None else (why.code, why.detail)
 
     # --- exchange ---

@@ -205,10 +205,10 @@ def test_a_shared_key_is_used_without_being_seen(
     # Whose use it was is on the owner's record.
     page.reload()
     more(page, "TEAM_OPENAI_API_KEY", "Uses")
-    first = dialog.get_by_role("row").nth(1)
-    expect(first).to_contain_text("bruno")
-    expect(first).to_contain_text("AL-Chat")
-    expect(first).to_contain_text("Lent")
+    newest = dialog.get_by_role("listitem").first
+    expect(newest).to_contain_text("AL-Chat for bruno")
+    expect(newest).to_contain_text("Lent")
+    expect(newest).to_contain_text("run ")
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
 

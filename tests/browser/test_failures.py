@@ -64,7 +64,7 @@ def new_chat(page: Page) -> None:
 
 def test_without_a_key(page: Page, system: System) -> None:
     ask(page, "Where is my key?")
-    expect(answers(page).nth(1)).to_contain_text("You have no OpenAI key in Papita yet")
+    expect(answers(page).nth(1)).to_contain_text("You have no key in Papita that AL-Chat can use")
     expect(answers(page).nth(0)).to_contain_text("Where is my key?")
     page.get_by_role("button", name="Add a key").click()
     dialog = page.get_by_role("dialog")

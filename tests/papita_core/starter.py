@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import papita_core.__main__
-from papita_core.app import build
+from papita_core.actors import Actor
+from papita_core.app import Papita, build
+from papita_core.errors import RotationRunning
 from papita_core.settings import Settings
+from papita_core.vault import rotation
+from papita_core.vault.service import NewCredential, ReplaceCredential
 from tests.papita_core.house import ROOT
 
 
@@ -57,8 +64,16 @@ class Starter:
         found: list[int] = self._ask({"build": count, "environment": dict(environment)})
         return found
 
+    def work(self, environment: Mapping[str, str], what: str, log: Path) -> int:
+        """The id of a process that does one thing over and over, until it is killed.
+
+        `what` is a name of `WORK`. The log gets a line "ready" and then those that the work writes.
+        """
+        (found,) = self._ask({"work": what, "environment": dict(environment), "log": str(log)})
+        return int(found)
+
     def wait(self) -> list[int]:
-        """How each process that began to build since ended: 0 well, negative by a signal."""
+        """How each process that began since ended: 0 well, negative by a signal."""
         found: list[int] = self._ask({"wait": True})
         return found
 
@@ -83,6 +98,9 @@ def _serve() -> None:
             case {"build": count, "environment": environment}:
                 answer: list[Any] = [_build(environment) for _ in range(count)]
                 children += answer
+            case {"work": what, "environment": environment, "log": log}:
+                answer = [_work(environment, WORK[what], log)]
+                children += answer
             case {"command": arguments, "environment": environment, "typed": typed}:
                 answer = _command(arguments, environment, typed)
             case _:
@@ -105,6 +123,59 @@ def _build(environment: dict[str, str]) -> int:
             sys.excepthook(*sys.exc_info())
             os._exit(1)
     return pid
+
+
+def _work(
+    environment: dict[str, str], work: Callable[[Papita, Callable[..., None]], None], log: str
+) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            papita = build(Settings.load(environment))
+            if papita.ring.sealed:
+                os._exit(3)
+            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+            def note(*words: str) -> None:
+                os.write(file, (" ".join(words) + "\n").encode())  # one write, so whole lines
+
+            note("ready")
+            while True:
+                work(papita, note)
+        finally:  # only reached by an error
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    return pid
+
+
+def _store(papita: Papita, note: Callable[..., None]) -> None:
+    """Creates a credential, and then replaces its secret."""
+    user = papita.users.by_username("ana")
+    assert user is not None
+    actor = Actor(user.id, "ana", "member", session_id="-")
+    value = f"sk-test-{secrets.token_hex(16)}"
+    note("creating", value)
+    info = papita.credentials.create(actor, NewCredential("openai", {"api_key": value}))
+    note("stored", info.id, value)
+    value = f"sk-test-{secrets.token_hex(16)}"
+    note("replacing", info.id, value)
+    change = ReplaceCredential(secret={"api_key": value})
+    papita.credentials.replace(actor, info.id, change, etag=info.etag)
+    note("stored", info.id, value)
+
+
+def _rotate_root(papita: Papita, note: Callable[..., None]) -> None:
+    rotation.BATCH = 3  # many transactions, so that a kill falls between some
+    with suppress(RotationRunning):
+        note("rotated", papita.rotation.rotate_root(Actor.operator()).new_kid)
+
+
+def _rotate_master(papita: Papita, note: Callable[..., None]) -> None:
+    with suppress(RotationRunning):
+        note("changed", papita.rotation.rotate_master(Actor.operator()).kid)
+
+
+WORK = {"store": _store, "rotate root": _rotate_root, "rotate master": _rotate_master}
 
 
 def _command(arguments: list[str], environment: dict[str, str], typed: str) -> list[Any]:

@@ -75,7 +75,8 @@ def test_the_form_keeps_what_was_typed_and_forgets_the_key_once_saved(
     assert app.text_input(key="credential_label").value == "mine"
     app.text_input(key="credential_base_url").set_value("https://example.org/v1")
     app.text_input(key="credential_api_key").set_value(KEY)
-    next(button for button in app.button if button.label == "Save").click().run()
+    next(button for button in app.button if button.label == "Save").click()
+    next(button for button in app.button if button.label == "Add credential").click().run()
     (saved,) = services.papita.credentials.list(actor_of(services, ana)).items
     assert (saved.label, saved.base_url) == ("mine", "https://example.org/v1")
     assert KEY not in repr(app.session_state.to_dict())

@@ -10,12 +10,15 @@ from papita_core.actors import Actor
 from papita_core.errors import (
     ClientRefused,
     ConsentRequired,
+    CredentialNotFound,
     Forbidden,
+    InvalidInput,
     NotFound,
     TokenRequestRefused,
     Unauthenticated,
 )
-from papita_core.grants.service import ProjectToken
+from papita_core.grants.lending import LoanRequest
+from papita_core.grants.service import ProjectToken, WhichCredential
 from tests.papita_core.house import CLIENT_SECRET, House, at_once, both_engines
 
 OPERATOR = Actor.operator()
@@ -224,3 +227,92 @@ def test_the_client_is_known_by_id_and_secret(house: House):
     assert renamed.grants.client_project("chat-2", CLIENT_SECRET) == "al-chat"
     with pytest.raises(ClientRefused):
         renamed.grants.client_project("al-chat", CLIENT_SECRET)
+
+
+def test_which_key_a_project_gets_is_explained(house: House):
+    ada, ana = house.sign_in("ada", "administrator"), house.sign_in("ana")
+    grants, credentials = house.papita.grants, house.papita.credentials
+    which = grants.which(ana, "al-chat")
+    assert (which.credential, which.reason, which.code) == (None, None, "credential-not-found")
+    shared = house.key(ada, label="Team")
+    credentials.share(ada, shared.id, everybody=True, usernames=[], etag="*")
+    which = grants.which(ana, "al-chat")
+    assert which.credential == WhichCredential(shared.id, "Team", "openai", "ada")
+    assert (which.reason, which.code) == ("shared", None)
+    mine = house.key(ana, label="Mine")
+    which = grants.which(ana, "al-chat")
+    assert which.credential == WhichCredential(mine.id, "Mine", "openai", None)
+    assert which.reason == "all-projects"
+    own = house.key(ana, label="Chat", project_id="al-chat")
+    which = grants.which(ana, "al-chat")
+    assert which.credential is not None
+    assert (which.credential.id, which.reason) == (own.id, "project")
+    assert "AL-Chat" in which.sentence
+    assert "Chat" in which.sentence
+    house.papita.projects.set_disabled(ada, "al-chat", True)
+    which = grants.which(ana, "al-chat")
+    assert (which.credential, which.code) == (None, "project-disabled")
+    assert grants.which(ana, "ai-resume").reason == "all-projects"
+    with pytest.raises(NotFound):
+        grants.which(ana, "nothing")
+
+
+@pytest.mark.parametrize("status", ["rejected", "unreadable"])
+def test_a_key_that_will_fail_is_chosen_and_said_to_fail(house: House, status: str):
+    ana = house.sign_in("ana")
+    house.key(ana)
+    house.sql("UPDATE credentials SET status = :status", status=status)
+    which = house.papita.grants.which(ana, "al-chat")
+    assert which.credential is not None
+    assert "replace the key" in which.sentence
+
+
+def test_an_explanation_is_for_who_may_read_or_launch(house: House):
+    house.user("ana")
+    for scope, may in (
+        *(("credentials:read", True), ("projects:launch", True), ("credentials:write", False)),
+    ):
+        actor = house.papita.access_tokens.actor(house.access_token("ana", scope))
+        assert actor is not None
+        if may:
+            house.papita.grants.which(actor, "al-chat")
+            continue
+        with pytest.raises(Forbidden):
+            house.papita.grants.which(actor, "al-chat")
+
+
+@both_engines
+def test_users_see_every_time_that_a_project_asked_for_their_keys(house: House):
+    ana, ben = house.sign_in("ana"), house.sign_in("ben")
+    info = house.key(ana, label="Mine")
+    house.key(ben)
+    token = house.project_token(ana)
+    house.lend(house.project_token(ben), "ben")
+    for number in range(5):
+        request = LoanRequest(token, "ana", "openai", "al-chat", run_id=f"run-{number}")
+        house.papita.lender.resolve(request).result(10)
+    house.papita.credentials.delete(ana, info.id, etag="*")
+    with pytest.raises(CredentialNotFound):
+        house.lend(token, "ana")
+    reads = house.papita.grants.reads
+    found, cursor = [], None
+    while True:
+        page = reads(ana, "al-chat", cursor=cursor, limit=2)
+        found += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert [(read.run_id, read.outcome) for read in found] == [
+        (None, "credential-not-found"),
+        *((f"run-{number}", "ok") for number in (4, 3, 2, 1, 0)),
+    ]
+    assert {read.credential_id for read in found} == {None, info.id}
+    assert {read.label for read in found} == {None}  # it is gone
+    assert reads(ana, "ai-resume").items == []
+    (his,) = reads(ben, "al-chat").items
+    assert his.label == "OpenAI"
+    with pytest.raises(NotFound):
+        reads(ana, "nothing")
+    for bad in ({"limit": 0}, {"cursor": "x"}):
+        with pytest.raises(InvalidInput):
+            reads(ana, "al-chat", **bad)

@@ -13,6 +13,7 @@ from itertools import count
 
 import jwt
 import pytest
+
 from papita_core.actors import Actor
 from papita_core.app import Papita
 from papita_core.audit.service import AuditFilter, Entry
@@ -26,9 +27,8 @@ from papita_core.errors import (
 )
 from papita_core.grants.user_tokens import TokenInvalid
 from papita_core.settings import SettingsError
-from papita_core.vault import master_rotation
+from papita_core.vault import master_rotation, sealed_rows
 from papita_core.vault import rotation as rotation_module
-from papita_core.vault import sealed_rows
 from papita_core.vault.keyring import USER_TOKEN
 from papita_core.vault.master_key import LocalMasterKey, generated_paths, next_generated
 from papita_core.vault.models import Credential, CredentialSecret, Sealed
@@ -58,7 +58,7 @@ def opened(papita: Papita, info: CredentialInfo) -> str:
 
 
 def roots(house: House) -> dict[str, str]:
-    return {kid: state for kid, state in house.sql("SELECT kid, state FROM root_keys")}
+    return {row.kid: row.state for row in house.sql("SELECT kid, state FROM root_keys")}
 
 
 def under(house: House) -> set[str]:
@@ -474,6 +474,7 @@ def test_every_table_with_sealed_values_is_moved():
 def test_a_table_that_was_forgotten_is_an_error_and_not_passed_over(
     house: House, monkeypatch: pytest.MonkeyPatch
 ):
+    filled(house)
     entries = {**sealed_rows._TABLES}
     del entries[CredentialSecret]
     monkeypatch.setattr(sealed_rows, "_TABLES", entries)
