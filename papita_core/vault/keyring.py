@@ -102,6 +102,7 @@ class KeyRing:
     def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
         self._clock = clock
+        self._settings: Settings | None = None
         self._find: Callable[[], Sequence[MasterKey]] = tuple
         self._found: MasterKey | None = None
         self._master: MasterKey | None = None
@@ -169,6 +170,7 @@ class KeyRing:
 
         A service that keeps the master key and does not answer leaves the ring sealed, too.
         """
+        self._settings = settings
         with self._database.read() as session:
             untouched = _untouched(session)
         masters = master_keys(settings, generate=untouched)
@@ -206,11 +208,10 @@ class KeyRing:
 
     def _open_again(self) -> None:
         try:
-            self.reload()
+            if self._settings is not None:
+                self.unseal(self._settings)
         except Exception as error:  # noqa: BLE001 - the next try may go better
             log.error("the vault is still sealed: %s", error)
-        else:
-            self._unavailable = None if self._open else self._clock()
 
     # --- sealing ---
 
@@ -255,7 +256,7 @@ class KeyRing:
         self._require()
         if not self._database.is_sqlite:
             session.execute(_SHARE)
-        kid = session.scalar(_ACTIVE)
+        kid: str | None = session.scalar(_ACTIVE)
         if kid is None:
             raise VaultSealed
         if kid not in self._roots:

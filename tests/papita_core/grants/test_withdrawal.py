@@ -198,7 +198,7 @@ def test_a_key_that_is_deleted_after_the_sign_out_is_named_all_the_same(house: H
     it = open_lease(house)
     end_session(it)
     assert it.check() == ["session-ended"]
-    house.papita.credentials.delete(it.ana, it.credential_id, etag="*")
+    delete(it)
     assert it.check() == ["credential-not-found"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import stat
 from pathlib import Path
@@ -11,7 +12,14 @@ import pytest
 
 from papita_core.settings import SettingsError
 from papita_core.vault import crypto
-from papita_core.vault.master_key import LocalMasterKey, client_secret, find_master_key
+from papita_core.vault.master_key import (
+    LocalMasterKey,
+    client_secret,
+    find_master_key,
+    generated_paths,
+    master_keys,
+    next_generated,
+)
 from tests.papita_core.house import House
 
 RAW = bytes(range(32))
@@ -64,6 +72,40 @@ def test_a_named_file_may_be_a_link_as_orchestrators_mount_them(house: House):
     (house.folder / "link").symlink_to(house.folder / "real")
     settings = house.settings(PAPITA_MASTER_KEY_FILE=str(house.folder / "link"))
     assert find_master_key(settings, generate=False) is not None
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o440, True), (0o644, True)])
+def test_a_named_file_that_others_may_read_is_used_with_a_warning(
+    house: House, mode: int, warned: bool, caplog: pytest.LogCaptureFixture
+):
+    """A generated file is refused; but this is how Docker and Kubernetes mount secrets."""
+    path = house.folder / "named"
+    path.write_text(RAW.hex())
+    path.chmod(mode)
+    with caplog.at_level(logging.WARNING):
+        found = find_master_key(house.settings(PAPITA_MASTER_KEY_FILE=str(path)), generate=False)
+    assert found is not None
+    assert ("PAPITA_MASTER_KEY_FILE: other accounts" in caplog.text) is warned
+    assert RAW.hex() not in caplog.text
+
+
+@pytest.mark.parametrize("first_there", [True, False])
+def test_the_generated_key_that_is_to_come_follows_the_one_in_force(
+    house: House, first_there: bool
+):
+    first = find_master_key(house.settings(), generate=True)
+    coming = next_generated(house.settings())
+    assert next_generated(house.settings()).key_id == coming.key_id
+    path, coming_path = generated_paths(house.settings())
+    assert stat.S_IMODE(coming_path.stat().st_mode) == 0o600
+    if not first_there:
+        path.unlink()
+    found = [key.key_id for key in master_keys(house.settings(), generate=False)]
+    assert first is not None
+    assert found == ([first.key_id] if first_there else []) + [coming.key_id]
+    coming_path.chmod(0o644)
+    with pytest.raises(SettingsError, match=r"keys/master\.key\.next: .*chmod 600"):
+        master_keys(house.settings(), generate=False)
 
 
 @pytest.mark.parametrize(
