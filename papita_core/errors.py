@@ -110,7 +110,7 @@ class ConsentRequired(Forbidden):
 class ProjectDisabled(Forbidden):
     code = "project-disabled"
     title = "The project is switched off"
-    sentence = "An administrator has switched this project off."
+    sentence = "An administrator has switched this project off. Ask one if you need it."
 
 
 class SetupRefused(Forbidden):

@@ -58,8 +58,8 @@ def show_app(user: SignedIn, project: Project, grants: Sequence[Grant]) -> None:
             _which(user, project)
         else:
             st.markdown(
-                f"Gets none of your keys. It asks when you open it, or press **Allow**: it would"
-                f" use your **{key_words(project)}** key."
+                f"Gets none of your keys. To let it use your **{key_words(project)}** key, press"
+                " **Allow**, or open it from the dashboard, where it asks."
             )
         st.caption(_how_often(reads.items, more=reads.next_cursor is not None))
         if reads.items:
@@ -93,8 +93,7 @@ def _switch(project: Project, *, allowed: bool) -> None:
 def _revoke(project: Project) -> None:
     attempt(
         lambda: wiring.services().papita.grants.revoke(actor(), project.id),
-        f"{project.title} may not use your keys any more. An answer that it is writing stops within"
-        " seconds. To allow it again, press Allow here or open it from the dashboard.",
+        f"{project.title} may not use your keys any more. What it is writing stops within seconds.",
     )
 
 

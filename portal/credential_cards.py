@@ -199,6 +199,8 @@ def show_uses(info: CredentialInfo) -> None:
         st.caption("No project has used it yet.")
         return
     st.markdown("\n".join(use_line(use, user.session.username) for use in page.items))
+    if len(cursors) == 1 and page.next_cursor is None:
+        return
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.button(
             "Newer",

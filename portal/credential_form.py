@@ -350,8 +350,8 @@ class _Form:
 
 def _type_changed() -> None:
     # What was typed for another provider's address would be wrong now; the rest stays.
-    kind = CREDENTIAL_TYPES[st.session_state[TYPE]]
-    st.session_state[BASE_URL] = kind.default_base_url or ""
+    kind = CREDENTIAL_TYPES.get(_value("type"))
+    st.session_state[BASE_URL] = (kind.default_base_url if kind else None) or ""
     tab().errors.pop(FORM, None)
 
 

@@ -7,7 +7,7 @@ them.
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 
 import streamlit as st
 
@@ -40,7 +40,7 @@ SAID = {  # for whoever has not asked in this tab
     "error": "The provider could not tell.",
 }
 TESTING = ("Testing …", "blue", ":material/progress_activity:")
-WAIT_SECONDS = 0.25
+TICK_SECONDS = 0.3
 
 _asking = ThreadPoolExecutor(max_workers=8, thread_name_prefix="key-test")
 
@@ -96,12 +96,10 @@ def collect_tests() -> bool:
     return bool(ended)
 
 
-def wait_for_tests() -> None:
-    """The last call of a page: stays until a test has ended, then draws the page again.
-
-    The look at the session state is where a click or a closed tab ends this wait, not the test.
+@st.fragment(run_every=TICK_SECONDS)
+def follow_tests() -> None:
+    """Draws the page again when a test of this tab has ended. No script waits for one: as long as
+    a script runs, the browser keeps sending what was typed into a dialog that is gone.
     """
-    while tab().testing:
-        wait(tab().testing.values(), timeout=WAIT_SECONDS, return_when=FIRST_COMPLETED)
-        if collect_tests():
-            st.rerun()
+    if collect_tests():
+        st.rerun(scope="app")

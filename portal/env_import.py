@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import cast
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
@@ -29,7 +28,7 @@ from portal.words import plain, plural
 FORM = "env_import"
 TEXT, FILE, HELD = f"{FORM}_text", f"{FORM}_file", f"{FORM}_held"
 HOLD_SECONDS = 600.0
-WAIT_SECONDS = 0.25
+TICK_SECONDS = 0.5
 MAX_MEGABYTES = 1
 UNWANTED = ("rejected", "refused")
 EXAMPLE = "OPENAI_API_KEY=…\nGROQ_API_KEY=…"
@@ -81,27 +80,20 @@ def clear() -> None:
 def import_env() -> None:
     """Paste or upload, read, choose, store."""
     require_user("credentials:write")
+    _close_when_done()
+    held: Held | None = st.session_state.get(HELD)
+    if held is None:
+        _ask_for_text()
+    else:
+        _show_found(held)
+
+
+def _close_when_done() -> None:
     state = tab()
     if state.dialog_done:
         state.dialog_done = False
         clear()
         st.rerun(scope="app")
-    held: Held | None = st.session_state.get(HELD)
-    if held is None:
-        _ask_for_text()
-    elif held.too_late:
-        _show_too_late()
-    else:
-        _show_found(held)
-
-
-def _show_too_late() -> None:
-    st.info(
-        "Ten minutes have passed, so the keys are forgotten here. Nothing was stored. Paste them"
-        " once more.",
-        icon=":material/timer_off:",
-    )
-    st.button("Begin again", key=f"{FORM}_again", on_click=clear)
 
 
 def _ask_for_text() -> None:
@@ -171,88 +163,80 @@ def _tested(who: Actor, candidate: Candidate) -> TestResult:
 # --- what was found ---
 
 
+@st.fragment(run_every=TICK_SECONDS)
 def _show_found(held: Held) -> None:
-    candidates, tests = list(held.candidates), list(held.tests)
-    if candidates:
+    """The list, drawn anew while tests end. No script waits for them: as long as one runs, the
+    browser keeps sending what was pasted.
+    """
+    require_user("credentials:write", seen=False)
+    _close_when_done()
+    if held.too_late:
+        st.info(
+            "Ten minutes have passed, so the keys are forgotten here. Nothing was stored. Close"
+            " this and paste them once more.",
+            icon=":material/timer_off:",
+        )
+        return
+    rows = list(zip(held.candidates, held.tests, strict=False))
+    if rows:
         st.markdown("Choose what to store. A key that its provider rejects is not chosen for you.")
     else:
         st.info("No key was recognised. Add it by hand instead.", icon=":material/search_off:")
-    with st.container(key=f"{FORM}_list"):
-        rows = [_Row(number, candidate, held) for number, candidate in enumerate(candidates)]
-    action = st.empty()
+    chosen = [
+        number
+        for number, (candidate, test) in enumerate(rows)
+        if _show_row(number, candidate, test, known=number in held.known)
+    ]
+    problem = tab().errors.get(FORM, {}).get("form")
+    if problem:
+        st.error(plain(problem), icon=":material/error:")
+    if rows:
+        _show_store_button(chosen, sum(not test.done() for _, test in rows))
     _show_skipped(held.skipped)
-    waiting = dict(zip(tests, rows, strict=False))
-    for test in [it for it in waiting if it.done()]:
-        waiting.pop(test).show(test)
-    while waiting:
-        with action:
-            st.button(
-                f"Testing {plural(len(waiting), 'key')} …",
-                key=f"{FORM}_wait_{len(waiting)}",
-                disabled=True,
-                width="stretch",
-                icon=":material/progress_activity:",
-            )
-        done, _ = wait(waiting, timeout=WAIT_SECONDS, return_when=FIRST_COMPLETED)
-        tab()  # where a click ends this script; the tests go on
-        if held.too_late:
-            with action.container():
-                _show_too_late()
-            return
-        for test in done:
-            waiting.pop(test).show(test)
-    chosen = [row.number for row in rows if row.chosen]
-    with action.container():
-        problem = tab().errors.get(FORM, {}).get("form")
-        if problem:
-            st.error(plain(problem), icon=":material/error:")
-        if rows:
-            st.button(
-                f"Store {plural(len(chosen), 'key')}" if chosen else "Choose a key",
-                key=f"{FORM}_store",
-                type="primary",
-                width="stretch",
-                disabled=not chosen,
-                on_click=_store,
-                args=(chosen,),
-            )
 
 
-class _Row:
-    """One key of the list: what it is, and, once its test has ended, the box to choose it."""
+def _show_store_button(chosen: list[int], waiting: int) -> None:
+    if waiting:
+        label, icon = f"Testing {plural(waiting, 'key')} …", ":material/progress_activity:"
+    else:
+        label, icon = f"Store {plural(len(chosen), 'key')}" if chosen else "Choose a key", None
+    st.button(
+        label,
+        icon=icon,
+        key=f"{FORM}_store",
+        type="primary",
+        width="stretch",
+        disabled=bool(waiting) or not chosen,
+        on_click=_store,
+        args=(chosen,),
+    )
 
-    def __init__(self, number: int, candidate: Candidate, held: Held) -> None:
-        self.number = number
-        self.chosen = False
-        self._candidate = candidate
-        self._known = number in held.known
-        with st.container(border=True, gap="xsmall"):
-            self._head: DeltaGenerator = st.empty()
-            where = f" at `{candidate.base_url}`" if candidate.base_url else ""
-            st.markdown(f":small[Line {candidate.line}, `{candidate.name}`{where}]")
-            self._said: DeltaGenerator = st.empty()
-        with self._head.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(self._title(), width="content")
-            show_testing()
 
-    def _title(self) -> str:
-        kind = CREDENTIAL_TYPES[self._candidate.credential_type].title
-        return f"**{kind}** `{self._candidate.hint}`"
-
-    def show(self, test: Future[TestResult]) -> None:
-        status, detail = _outcome(test)
-        with self._head.container(horizontal=True, vertical_alignment="center"):
-            self.chosen = st.checkbox(
-                self._title(),
-                value=not self._known and status not in UNWANTED,
-                key=f"{FORM}_take_{self.number}",
-            )
-            show_badge(status)
-        words = [detail] if status != "ok" and detail else []
-        if self._known:
-            words.insert(0, "You have stored this key already.")
-        if words:
-            self._said.caption(plain(" ".join(words)))
+def _show_row(number: int, candidate: Candidate, test: Future[TestResult], *, known: bool) -> bool:
+    """What one key is, and, once its test has ended, the box to choose it: whether it is."""
+    title = f"**{CREDENTIAL_TYPES[candidate.credential_type].title}** `{candidate.hint}`"
+    where = f" at `{candidate.base_url}`" if candidate.base_url else ""
+    chosen, said = False, []
+    with st.container(border=True, gap="xsmall", key=f"{FORM}_row_{number}"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if test.done():
+                status, detail = _outcome(test)
+                chosen = st.checkbox(
+                    title,
+                    value=not known and status not in UNWANTED,
+                    key=f"{FORM}_take_{number}",
+                )
+                show_badge(status)
+                said = [detail] if status != "ok" else []
+            else:
+                st.markdown(title, width="content")
+                show_testing()
+        st.markdown(f":small[Line {candidate.line}, `{candidate.name}`{where}]")
+        if known:
+            said.insert(0, "You have stored this key already.")
+        if said:
+            st.caption(plain(" ".join(said)))
+    return chosen
 
 
 def _outcome(test: Future[TestResult]) -> tuple[str, str]:

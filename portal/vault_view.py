@@ -67,7 +67,11 @@ def show_master_key(ring: RingStatus) -> None:
             st.markdown("None was found.")
             return
         st.markdown(f"`{ring.master_kid[:SHORT]}` from {_source(ring)}")
-        st.caption("It opens the root keys and lies outside the database. Keep a copy elsewhere.")
+        st.caption(
+            "It does not open the root key."
+            if ring.sealed
+            else "It opens the root key and lies outside the database. Keep a copy elsewhere."
+        )
         st.space("stretch")
         if ring.sealed:
             return

@@ -5,10 +5,10 @@ import streamlit as st
 from portal import wiring
 from portal.credential_cards import SEALED, show_card, show_shared
 from portal.credential_form import add_credential, replace_credential
-from portal.credential_tests import wait_for_tests
+from portal.credential_tests import collect_tests, follow_tests
 from portal.env_import import import_env
 from portal.reminders import REPLACE
-from portal.session import require_user
+from portal.session import require_user, tab
 from portal.vault_banner import show_if_sealed
 from portal.which_key import show_which_keys
 
@@ -16,6 +16,7 @@ user = require_user("credentials:read")
 papita = wiring.services().papita
 vault = papita.credentials
 sealed = papita.ring.sealed
+collect_tests()
 busy = False  # a dialog is open: it must not be closed by a test that ends
 
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -63,5 +64,5 @@ if wanted and not busy and not sealed:
         if info.id == wanted:
             replace_credential(info)
             busy = True
-if not busy:
-    wait_for_tests()
+if tab().testing and not busy:
+    follow_tests()

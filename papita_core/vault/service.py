@@ -350,7 +350,7 @@ class CredentialService(Sharing, UsageRecord):
         if sealed is None:
             raise SecretUnreadable
         parts = SealedParts(sealed.blob, sealed.dek_wrapped, sealed.kek_kid)
-        secret: dict[str, str] = self._ring.open(KIND, parts, secret_context(row))
+        secret: dict[str, str] = self._ring.open(KIND, parts, secret_context(row), session)
         return secret
 
     # --- pieces ---

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from papita_core.audit.export import as_csv, as_json_lines
+from papita_core.audit.service import AuditFilter
 from papita_core.errors import PapitaError
+from papita_core.vault.importing import read_env
 from papita_core.vault.service import NewCredential, ReplaceCredential
 from tests.papita_core.house import House
 from tests.papita_core.starter import Starter
@@ -107,6 +110,44 @@ def walk_services(house: House, provider: str) -> dict[str, bytes]:
     return {"what the services said": repr(said).encode()}
 
 
+def walk_vault(house: House, provider: str) -> dict[str, bytes]:
+    """Import, test first, named values, sharing, rotation, exports of the log."""
+    said: list[object] = []
+    papita = house.papita
+    ada = house.sign_in("ada", "administrator")
+    text = f"""OPENAI_API_KEY='{CANARIES["key"]}'
+OPENAI_BASE_URL={provider}/v1
+NOTES={CANARIES["second key"]}
+{CANARIES["second key"]}
+"""
+    read = read_env(text)
+    (candidate,) = read.candidates
+    new = candidate.new(None)
+    said += [read, new, papita.credentials.test_secret(ada, new)]
+    (info,) = papita.credentials.create_many(ada, [new])
+    assert papita.credentials.known(ada, read.candidates) == {0}
+    named = NewCredential("generic", {"token": CANARIES["second key"]}, label="Named")
+    said += [info, papita.credentials.create(ada, named)]
+    elsewhere = ReplaceCredential(
+        base_url=f"{provider}/nothing", secret={"api_key": CANARIES["second key"]}
+    )
+    with pytest.raises(PapitaError) as caught:
+        papita.credentials.replace(ada, info.id, elsewhere, etag=info.etag, test_first=True)
+    said += [elsewhere, caught.value]
+    info = papita.credentials.share(ada, info.id, everybody=True, usernames=[], etag=info.etag)
+    ana = house.papita.access_tokens.actor(house.access_token("ana"))
+    assert ana is not None
+    loan = house.lend(house.project_token(house.sign_in("eve")), "eve")
+    assert loan.secret["api_key"] == CANARIES["key"]
+    said += [papita.credentials.shared_with_me(ana), papita.credentials.everyones(ada)]
+    said += [papita.credentials.uses(ada, info.id), papita.credentials.usage(ada, [info.id])]
+    said += [papita.grants.which(ana, "al-chat"), papita.rotation.rotate_root(ada)]
+    entries = list(papita.audit.export(ada, AuditFilter()))
+    said += [*entries, papita.ring, papita.ring.status]
+    exported = "".join([*as_json_lines(entries), *as_csv(entries)])
+    return {"what the vault said": repr(said).encode(), "exports": exported.encode()}
+
+
 def walk_api(house: House, provider: str) -> dict[str, bytes]:
     said: list[str] = []
     api = house.api()
@@ -149,12 +190,24 @@ def walk_command_line(house: House, starter: Starter) -> dict[str, bytes]:
         ("users", "reset-password", "ben", "--password-stdin"),
         ("users", "list"),
         ("tokens", "create", "--user", "ben", "--name", "x"),
+        ("credentials", "import", "--user", "ana", "-"),
+        ("credentials", "import", "--user", "ana", CANARIES["key"]),
         ("audit", "verify"),
+        ("audit", "export"),
+        ("keys", "rotate"),
         ("keys", "status"),
+        ("doctor",),
+        ("backup", str(house.folder / "backup")),
+        ("restore", str(house.folder / "backup"), "--check"),
     ):
-        done = starter.command(house.environment, *arguments, typed=CANARIES["password"])
+        typed = CANARIES["password"]
+        if "import" in arguments:
+            typed = f"GROQ_API_KEY={CANARIES['key']}\nOTHER={CANARIES['second key']}\n"
+        done = starter.command(house.environment, *arguments, typed=typed)
         said += done.output + done.errors
     assert "added ben" in said
+    assert "Groq" in said
+    assert (house.folder / "backup" / "papita.db").exists()
     return {"what the commands printed": said.encode()}
 
 
@@ -167,6 +220,7 @@ def test_no_secret_is_anywhere(
 ):
     house.environment["PAPITA_PROVIDER_ALLOWLIST"] = provider
     where = walk_services(house, provider) | walk_api(house, provider)
+    where |= walk_vault(house, provider)
     where |= walk_command_line(house, starter)
     master = (house.settings().keys_dir / "master.key").read_bytes().strip()
     printed = capfd.readouterr()

