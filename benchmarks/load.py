@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -282,8 +283,10 @@ async def rotate(job: dict[str, Any]) -> dict[str, Any]:
         begin = time.perf_counter()
         await asyncio.sleep(job["seconds"])
         started = time.perf_counter()
-        process = await asyncio.create_subprocess_exec(*job["command"])
-        code = await process.wait()
+        process = await asyncio.create_subprocess_exec(
+            *job["command"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        _, said = await process.communicate()
         ended = time.perf_counter()
         await asyncio.sleep(1)
         for client in clients:
@@ -292,8 +295,8 @@ async def rotate(job: dict[str, Any]) -> dict[str, Any]:
     for error in failed:
         if isinstance(error, Exception):
             raise error
-    if code:
-        raise LoadFailed(f"the rotation ended with {code}")
+    if process.returncode:
+        raise LoadFailed(f"the rotation ended with {said.decode()[-500:]}")
     before = [item for item in times if begin <= item[0] < started]
     during = [item for item in times if started <= item[0] < ended]
     return {

@@ -34,7 +34,7 @@ SCOPES = {
     ),
 }
 DAYS = (7, 30, 90, 365)
-DATE = 0
+DEFAULT_DAYS = 90
 FIELDS = ("name", "expires", "date", *(f"scope_{scope}" for scope in TOKEN_SCOPES))
 EXAMPLE = """curl -H "Authorization: Bearer $PAPITA_TOKEN" {origin}/api/{path}"""
 
@@ -103,7 +103,9 @@ def _create_token() -> None:
         tab().dialog_done = False
         st.rerun(scope="app")
     questions, answer = st.empty(), st.container()
-    with questions.container():
+    # A form, so that one click is one run: what a click elsewhere brings about must not take the
+    # token off the screen again.
+    with questions.container(), st.form("access_token", border=False):
         name = st.text_input(
             "Name",
             key="access_token_name",
@@ -115,7 +117,9 @@ def _create_token() -> None:
         scopes_problem = st.empty()
         days = _ask_expiry()
         expires_problem = st.empty()
-        pressed = st.button("Create", type="primary", width="stretch", key="access_token_create")
+        pressed = st.form_submit_button(
+            "Create", type="primary", width="stretch", key="access_token_create"
+        )
         problem = st.empty()
     if not pressed:
         return
@@ -143,37 +147,36 @@ def _create_token() -> None:
 def _ask_scopes(user: SignedIn) -> tuple[str, ...]:
     st.markdown("What it may do", width="content")
     chosen = []
-    with st.container(gap="xsmall"):
-        for scope in TOKEN_SCOPES:
-            title, explanation = SCOPES[scope]
-            label = f"**{title}** · `{scope}`  \n:gray[{explanation}]"
-            if user.actor.may(scope) and st.checkbox(label, key=f"access_token_scope_{scope}"):
+    for scope in TOKEN_SCOPES:
+        title, explanation = SCOPES[scope]
+        if not user.actor.may(scope):
+            continue
+        with st.container(gap=None):
+            if st.checkbox(title, key=f"access_token_scope_{scope}"):
                 chosen.append(scope)
+            st.caption(f"`{scope}` {explanation}")
     return tuple(chosen)
 
 
-def _ask_expiry() -> int | None:
-    """Days until the token ends; 0 where the date is missing, which the service refuses."""
-    chosen = st.segmented_control(
+def _ask_expiry() -> int:
+    """Days until the token ends. A date, where one is given, goes before a number of days."""
+    days = st.segmented_control(
         "Expires after so many days",
-        (*DAYS, DATE),
-        default=90,
+        DAYS,
+        default=DEFAULT_DAYS,
         required=True,
-        format_func=lambda days: str(days) if days else "On a date",
         key="access_token_expires",
         width="stretch",
     )
-    if chosen != DATE:
-        return chosen
     today = datetime.now(UTC).date()
     until = st.date_input(
-        "Expires on (UTC)",
-        value=today + timedelta(days=180),
+        "Or on a date (UTC)",
+        value=None,
         min_value=today + timedelta(days=1),
         max_value=today + timedelta(days=3650),
         key="access_token_date",
     )
-    return (until - today).days if isinstance(until, date) else 0
+    return (until - today).days if isinstance(until, date) else days or DEFAULT_DAYS
 
 
 def _show_once(made: NewAccessToken) -> None:

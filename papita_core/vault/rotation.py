@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from papita_core.actors import Actor
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 BATCH = 100  # rows in one transaction
 KEPT = timedelta(days=1)  # a retired signing key verifies for so long, and then may go
 MOST_NAMES = 20
+PATIENCE = 5
+T = TypeVar("T")
 
 _ROOT, _SLOT, _PURPOSE = table_of(RootKey), table_of(KeySlot), table_of(PurposeKey)
 _SECRET, _CREDENTIAL = table_of(CredentialSecret), table_of(Credential)
@@ -225,7 +228,7 @@ class KeyRotation:
                 here += count
                 on_progress(Progress("running", done + moved + here, total))
             moved += here
-            self._retire(actor_id, kid, here)
+            self._patiently(self._retire, actor_id, kid, here)
         with self._database.read() as session:
             new_kid = session.scalar(select(_ROOT.c.kid).where(_ROOT.c.state == "active")) or ""
             problem = self._stuck(session, retiring)
@@ -294,7 +297,7 @@ class KeyRotation:
                 if self._closing.is_set():
                     raise _Stopped
                 begun = time.monotonic()
-                moved, unreadable, last = self._batch(table, kid, after)
+                moved, unreadable, last = self._patiently(self._batch, table, kid, after)
                 if table.model is CredentialSecret and unreadable:
                     with self._database.write() as session:
                         mark_unreadable(session, self._audit, unreadable)
@@ -307,6 +310,16 @@ class KeyRotation:
                 after = last
                 # As long again for everybody else: a writer has the whole of SQLite for itself.
                 time.sleep(max(0.001, min(time.monotonic() - begun, 0.5)))
+
+    def _patiently(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Once more where SQLite was so busy with other processes that it gave up waiting."""
+        for _ in range(PATIENCE):
+            try:
+                return work(*arguments)
+            except OperationalError as error:
+                if "locked" not in str(error.orig):
+                    raise
+        return work(*arguments)
 
     def _batch(
         self, table: SealedTable, kid: str, after: tuple[Any, ...] | None

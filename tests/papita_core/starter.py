@@ -12,6 +12,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -162,6 +163,7 @@ def _store(papita: Papita, note: Callable[..., None]) -> None:
     change = ReplaceCredential(secret={"api_key": value})
     papita.credentials.replace(actor, info.id, change, etag=info.etag)
     note("stored", info.id, value)
+    time.sleep(0.02)  # SQLite serves whoever asks at the right moment; here, others as well
 
 
 def _rotate_root(papita: Papita, note: Callable[..., None]) -> None:

@@ -95,7 +95,6 @@ def test_a_date_is_as_good_as_a_number_of_days(
 ) -> None:
     dialog.text_input(key="access_token_name").set_value("until then")
     dialog.checkbox(key="access_token_scope_projects:launch").check()
-    dialog.segmented_control(key="access_token_expires").set_value(0).run()
     until = datetime.now(UTC).date() + timedelta(days=20)
     dialog.date_input(key="access_token_date").set_value(until)
     create(dialog)
