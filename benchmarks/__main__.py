@@ -226,7 +226,7 @@ def rotate() -> Part:
     for engine in ENGINES:
         with running(engine, PAPITA_RESOLVE_LIMIT="1000000/minute") as system:
             users = system.add_users("borrower", 8)
-            system.store(users, STORED - len(users))
+            system.store(STORED - len(users))
             job = {
                 "job": "rotate",
                 "seconds": 5,

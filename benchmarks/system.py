@@ -17,7 +17,7 @@ import requests
 
 from papita_core.app import build
 from papita_core.settings import Settings
-from papita_core.vault.service import NewCredential
+from papita_core.vault.service import MAX_AT_ONCE, NewCredential
 from tests.papita_core.postgres import durable_server
 from tests.system import KEY, ROOT, System
 
@@ -78,26 +78,19 @@ class Bench(System):
             for user, user_token in zip(users, self.user_tokens(users), strict=True)
         ]
 
-    def store(self, users: list[User], count: int) -> None:
-        """So many more credentials, of these users in turn, none of which is lent before theirs."""
+    def store(self, count: int) -> None:
+        """So many credentials of somebody who borrows nothing."""
+        (user,) = self.add_users("keeper", 1)
         papita = build(Settings.load(self.env))
-        new = NewCredential(
-            "openai",
-            {"api_key": f"{KEY}-one-of-many"},
-            project_id="ai-resume",
-            base_url=f"{self.provider_url}/v1",
-        )
-        for user, more in zip(users, self._shares(count, len(users)), strict=True):
-            actor = papita.access_tokens.actor(user.access_token)
-            assert actor is not None
-            while more:
-                now = min(more, 200)
-                papita.credentials.create_many(actor, [new] * now)
-                more -= now
+        actor = papita.access_tokens.actor(user.access_token)
+        assert actor is not None
+        new = NewCredential("openai", {"api_key": f"{KEY}-one-of-many"})
+        left = count - 1
+        while left:
+            some = min(left, MAX_AT_ONCE)
+            papita.credentials.create_many(actor, [new] * some)
+            left -= some
         papita.close()
-
-    def _shares(self, count: int, among: int) -> list[int]:
-        return [count // among + (place < count % among) for place in range(among)]
 
     def root_keys(self) -> dict[str, int]:
         """How many credentials lie under each root key."""

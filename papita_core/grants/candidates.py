@@ -1,10 +1,12 @@
-"""The credentials that a user's projects may get: the user's own, and what others share.
+"""The credentials that a user's project may get: the user's own, and what others share.
 
-One statement for any number of users; `papita_core.grants.choosing` picks from what it finds.
+One statement for any number of users and projects; it leaves out what cannot fit any of them, and
+`papita_core.grants.choosing` picks from what it finds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -14,14 +16,16 @@ from sqlalchemy import (
     and_,
     bindparam,
     null,
+    or_,
     select,
     union_all,
 )
 from sqlalchemy.engine import Row
 from sqlalchemy.orm import Session
 
+from papita_core.credential_types import types_for
 from papita_core.db import table_of
-from papita_core.grants.choosing import Candidate
+from papita_core.grants.choosing import Candidate, Need
 from papita_core.users.models import UserRow
 from papita_core.vault.models import Credential, CredentialSecret, CredentialShare
 
@@ -40,6 +44,11 @@ _CHOOSING: tuple[Column[Any], ...] = tuple(
 def _candidates(*more: Column[Any]) -> CompoundSelect[*tuple[Any, ...]]:
     """Rows of `for_user` (None: of everybody), what choosing needs, and `more`."""
     users: BindParameter[list[str]] = bindparam("users", expanding=True)
+    projects: BindParameter[list[str]] = bindparam("projects", expanding=True)
+    fitting = and_(
+        _CREDENTIAL.c.credential_type.in_(bindparam("types", expanding=True)),
+        or_(_CREDENTIAL.c.project_id.is_(None), _CREDENTIAL.c.project_id.in_(projects)),
+    )
     credential = _CREDENTIAL.join(_OWNER, _OWNER.c.id == _CREDENTIAL.c.owner_id)
     if any(column.table is _SECRET for column in more):
         credential = credential.outerjoin(
@@ -54,11 +63,11 @@ def _candidates(*more: Column[Any]) -> CompoundSelect[*tuple[Any, ...]]:
     shared = select(_SHARE.c.user_id.label("for_user"), *columns)
     of_all = select(null().label("for_user"), *columns)
     return union_all(
-        own.select_from(credential).where(_CREDENTIAL.c.owner_id.in_(users)),
+        own.select_from(credential).where(_CREDENTIAL.c.owner_id.in_(users), fitting),
         shared.select_from(
             credential.join(_SHARE, _SHARE.c.credential_id == _CREDENTIAL.c.id)
-        ).where(_SHARE.c.user_id.in_(users)),
-        of_all.select_from(credential).where(_CREDENTIAL.c.shared_with_all),
+        ).where(_SHARE.c.user_id.in_(users), fitting),
+        of_all.select_from(credential).where(_CREDENTIAL.c.shared_with_all, fitting),
     )
 
 
@@ -71,24 +80,38 @@ NAMED = _candidates(_CREDENTIAL.c.label, _CREDENTIAL.c.status, _OWNER.c.username
 
 
 class Found:
-    """What one read found, for all the users who were asked for."""
+    """What one read found, for all who were asked for."""
 
-    def __init__(self, rows: list[AnyRow]) -> None:
-        self.rows = {row.id: row for row in rows}
+    def __init__(self, rows: Iterable[AnyRow]) -> None:
+        self.rows: dict[str, AnyRow] = {}
         self._of_user: dict[str | None, list[Candidate]] = {}
         for row in rows:
+            self.rows[row.id] = row
             self._of_user.setdefault(row.for_user, []).append(_candidate(row))
 
     @classmethod
     def read(
-        cls, session: Session, statement: CompoundSelect[*tuple[Any, ...]], users: set[str]
+        cls,
+        session: Session,
+        statement: CompoundSelect[*tuple[Any, ...]],
+        needs: Collection[Need],
     ) -> Found:
-        rows = session.execute(statement, {"users": sorted(users)}).all() if users else ()
-        return cls(list(rows))
+        if not needs:
+            return cls(())
+        parameters = {
+            "users": list({need.user_id for need in needs}),
+            "projects": list({need.project_id for need in needs}),
+            "types": _types(frozenset(need.asked for need in needs)),
+        }
+        return cls(session.execute(statement, parameters).all())
 
     def of(self, user_id: str) -> list[Candidate]:
         """The candidates of one user. An own one that is shared with everybody comes twice."""
         return self._of_user.get(user_id, []) + self._of_user.get(None, [])
+
+
+def _types(asked: frozenset[str]) -> list[str]:
+    return sorted({kind.id for word in asked for kind in types_for(word)})
 
 
 def _candidate(row: AnyRow) -> Candidate:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Row
 
 from papita_core.db import table_of
 from papita_core.errors import ConsentRequired, PapitaError, ProjectDisabled, Unauthenticated
+from papita_core.grants.choosing import Need
 from papita_core.grants.models import GrantRow, LeaseRow
 from papita_core.projects.models import ProjectState
 from papita_core.users.models import AccessTokenRow, SessionRow, UserRow
@@ -46,6 +47,11 @@ LEASES: Select[*tuple[Any, ...]] = (
     .outerjoin(_SESSION, _SESSION.c.id == LEASE.c.session_id)
     .outerjoin(_TOKEN, _TOKEN.c.id == LEASE.c.access_token_id)
 )
+
+
+def need_of(lease: AnyRow) -> Need:
+    """What a lease asks for."""
+    return Need(lease.user_id, lease.project_id, lease.credential_type)
 
 
 def lost(lease: AnyRow, now: datetime, idle: timedelta) -> PapitaError | None:

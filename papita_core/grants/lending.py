@@ -33,8 +33,8 @@ from papita_core.errors import (
     VaultSealed,
 )
 from papita_core.grants.candidates import SEALED, AnyRow, Found
-from papita_core.grants.choosing import SHARED, Choice, Need, choose
-from papita_core.grants.leases import LEASE, LEASES, lost
+from papita_core.grants.choosing import SHARED, Choice, choose
+from papita_core.grants.leases import LEASE, LEASES, lost, need_of
 from papita_core.grants.limits import LoanLimit
 from papita_core.settings import Settings
 from papita_core.users.tokens import token_hash
@@ -205,7 +205,7 @@ class Lender:
         now = self._clock()
         with self._database.write() as session:
             leases, moving = self._leases(session, batch, alone=alone)
-            found = Found.read(session, SEALED, {lease.user_id for lease in leases.values()})
+            found = Found.read(session, SEALED, [need_of(lease) for lease in leases.values()])
             outcomes: list[_Outcome] = []
             events: list[Event] = []
             for item in batch:
@@ -262,8 +262,7 @@ class Lender:
         too_many = self._limit.hit(lease.user_id, lease.project_id)
         if too_many is not None:
             return too_many
-        need = Need(lease.user_id, lease.project_id, lease.credential_type)
-        choice = choose(found.of(lease.user_id), need, now)
+        choice = choose(found.of(lease.user_id), need_of(lease), now)
         if not isinstance(choice, Choice):
             return choice
         row = found.rows[choice.candidate.id]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from papita_core.actors import Actor
@@ -42,7 +42,7 @@ from papita_core.grants.choosing import (
     fits,
     unusable,
 )
-from papita_core.grants.leases import LEASE, LEASES, lost, signed_in
+from papita_core.grants.leases import LEASE, LEASES, lost, need_of, signed_in
 from papita_core.grants.models import GrantRow, LeaseRow
 from papita_core.grants.user_tokens import Claims, TokenInvalid, UserTokens
 from papita_core.projects.catalogue import PROJECTS, Project
@@ -51,6 +51,7 @@ from papita_core.secret import Secret
 from papita_core.settings import Settings
 from papita_core.users.models import AccessTokenRow, SessionRow, UserRow
 from papita_core.users.tokens import new_token, token_hash
+from papita_core.vault.models import Credential, CredentialShare
 from papita_core.vault.records import Page
 
 LEASE_LIFE = timedelta(minutes=5)
@@ -250,19 +251,17 @@ class GrantService:
         wanted = AuditFilter(owner_id=actor.user_id, action=READ, project_id=project_id)
         page = self._audit.entries(actor, wanted, cursor=cursor, limit=limit)
         with self._database.read() as session:
-            known = Found.read(session, NAMED, {actor.user_id}).rows if page.items else {}
-        items = []
-        for entry in page.items:
-            row = known.get(entry.event.subject_id or "")
-            items.append(
-                Read(
-                    entry.at,
-                    entry.event.subject_id,
-                    None if row is None else row.label,
-                    entry.event.run_id,
-                    entry.event.outcome,
-                )
+            labels = _labels(session, actor, {entry.event.subject_id for entry in page.items})
+        items = [
+            Read(
+                entry.at,
+                entry.event.subject_id,
+                labels.get(entry.event.subject_id or ""),
+                entry.event.run_id,
+                entry.event.outcome,
             )
+            for entry in page.items
+        ]
         return Page(items, page.next_cursor)
 
     # --- what lending would say ---
@@ -280,7 +279,7 @@ class GrantService:
             if _switched_off(session, project_id):
                 refused = ProjectDisabled()
                 return Which(project_id, None, None, refused.code, refused.detail)
-            found = Found.read(session, NAMED, {actor.user_id})
+            found = Found.read(session, NAMED, [need])
         choice = choose(found.of(actor.user_id), need, self._clock())
         if not isinstance(choice, Choice):
             return Which(project_id, None, None, choice.code, choice.detail)
@@ -307,7 +306,7 @@ class GrantService:
                 LEASE.c.project_id == project_id,
             )
             leases = {row.id: row for row in session.execute(query)}
-            found = Found.read(session, NAMED, {row.user_id for row in leases.values()})
+            found = Found.read(session, NAMED, [need_of(row) for row in leases.values()])
         ended = []
         for lease_id, credential_id in loans:
             why = self._ended(leases.get(lease_id), credential_id, found, now)
@@ -446,6 +445,18 @@ def _switched_off(session: Session, project_id: str) -> bool:
     return state is not None and state.disabled_at is not None
 
 
+def _labels(session: Session, actor: Actor, ids: set[str | None]) -> dict[str, str]:
+    """The labels of those that the actor may know: own ones, and what others share."""
+    shared = exists().where(
+        CredentialShare.credential_id == Credential.id, CredentialShare.user_id == actor.user_id
+    )
+    query = select(Credential.id, Credential.label).where(
+        Credential.id.in_(ids - {None}),
+        or_(Credential.owner_id == actor.user_id, Credential.shared_with_all, shared),
+    )
+    return dict(session.execute(query).tuples().all())
+
+
 def _because(reason: str, project: Project, row: AnyRow) -> str:
     name = f"{project.title} uses “{row.label}”"
     if reason == PROJECT:
@@ -465,7 +476,7 @@ def _withdrawn(
     lease: AnyRow, credential_id: str, found: Found, now: datetime
 ) -> PapitaError | None:
     """Why this credential is not lent on this lease any more, though another one might be."""
-    need = Need(lease.user_id, lease.project_id, lease.credential_type)
+    need = need_of(lease)
     same = [
         item for item in found.of(lease.user_id) if item.id == credential_id and fits(item, need)
     ]

@@ -21,7 +21,7 @@ def test_the_session_with_curl_runs_as_it_is_printed(tmp_path: Path):
     with System(tmp_path) as system:
         system.add_user("ana")
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script()],
+            ["/bin/bash", "-euo", "pipefail", "-c", script()],
             env={
                 **system.env,
                 "PAPITA": system.url,
