@@ -454,7 +454,7 @@ def _labels(session: Session, actor: Actor, ids: set[str | None]) -> dict[str, s
         Credential.id.in_(ids - {None}),
         or_(Credential.owner_id == actor.user_id, Credential.shared_with_all, shared),
     )
-    return dict(session.execute(query).tuples().all())
+    return {row.id: row.label for row in session.execute(query)}
 
 
 def _because(reason: str, project: Project, row: AnyRow) -> str:

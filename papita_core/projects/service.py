@@ -73,13 +73,12 @@ class ProjectService:
         actor.require("projects:manage")
         with self._database.read() as session:
             off = {row.project_id: row.disabled_at for row in session.scalars(select(ProjectState))}
-            users = dict(
-                session.execute(
-                    select(GrantRow.project_id, func.count(GrantRow.user_id.distinct()))
-                    .where(GrantRow.revoked_at.is_(None))
-                    .group_by(GrantRow.project_id)
-                ).all()
+            counts = session.execute(
+                select(GrantRow.project_id, func.count(GrantRow.user_id.distinct()).label("users"))
+                .where(GrantRow.revoked_at.is_(None))
+                .group_by(GrantRow.project_id)
             )
+            users = {row.project_id: row.users for row in counts}
         return [
             State(project, off.get(project.id), users.get(project.id, 0)) for project in PROJECTS
         ]

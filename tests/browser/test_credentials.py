@@ -6,7 +6,6 @@ scripted provider takes keys that begin with `sk-demo-` and rejects all others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -30,13 +29,6 @@ from tests.system import KEY, System
 
 TEAM_KEY = "sk-demo-canary-77c41b2e9d05"
 WRONG_KEY = "sk-wrong-0123456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = open_context(browser)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

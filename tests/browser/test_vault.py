@@ -41,13 +41,6 @@ AT_ONCE = 200
 
 
 @pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = open_context(browser)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def page(context: BrowserContext, system: System) -> Page:
     page = context.new_page()
     set_up(page, system)

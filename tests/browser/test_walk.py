@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -35,13 +34,6 @@ from tests.browser.people import (
     sign_in,
 )
 from tests.system import KEY, PASSWORD, System
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = open_context(browser)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")
