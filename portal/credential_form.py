@@ -45,6 +45,7 @@ CHANGED = (
 def clear() -> None:
     """Forgets what was typed, keys first of all."""
     tab().errors.pop(FORM, None)
+    tab().forms_closed += 1
     for name in list(st.session_state):
         if str(name).startswith(f"{FORM}_"):
             del st.session_state[name]
@@ -287,12 +288,12 @@ class _Form:
         with st.container(gap="xxsmall"):
             st.text_input(
                 item.label,
-                key=f"{FORM}_{item.name}",
+                key=_secret_place(item.name),
                 type="password",
                 autocomplete="off",
                 placeholder=_placeholder(item, instead_of),
             )
-            doubtful = doubt(kind, _value(item.name).strip())
+            doubtful = doubt(kind, _secret_value(item.name).strip())
             if doubtful:
                 more = f" {ALL_THE_SAME}" if len(doubtful) < SHORT_DOUBT else ""
                 st.caption(f":orange[:material/warning: {plain(doubtful + more)}]")
@@ -303,7 +304,7 @@ class _Form:
     def _secret_field(self, item: Field) -> None:
         st.text_input(
             item.label,
-            key=f"{FORM}_{item.name}",
+            key=_secret_place(item.name),
             type="password" if item.secret else "default",
             autocomplete="off",
             on_change="ignore",
@@ -324,7 +325,7 @@ class _Form:
                 )
                 st.text_input(
                     "Value",
-                    key=f"{FORM}_value_{row}",
+                    key=_secret_place(f"value_{row}"),
                     type="password",
                     autocomplete="off",
                     on_change="ignore",
@@ -378,8 +379,21 @@ def _value(name: str) -> str:
     return str(st.session_state.get(f"{FORM}_{name}") or "")
 
 
+def _secret_place(name: str) -> str:
+    """Where the field of a secret lies: elsewhere in each dialog that is opened.
+
+    The browser may send what was typed into a closed one once more, and it must not turn up again.
+    """
+    closed = tab().forms_closed
+    return f"{FORM}_{name}_{closed}" if closed else f"{FORM}_{name}"
+
+
+def _secret_value(name: str) -> str:
+    return str(st.session_state.get(_secret_place(name)) or "")
+
+
 def _typed(items: list[Field]) -> bool:
-    return any(_value(item.name) for item in items)
+    return any(_secret_value(item.name) for item in items)
 
 
 # --- what it does ---
@@ -388,9 +402,9 @@ def _typed(items: list[Field]) -> bool:
 def _secret(kind: CredentialType) -> dict[str, str]:
     if kind.own_fields:
         rows = st.session_state.get(ROWS, [])
-        named = {_value(f"name_{row}").strip(): _value(f"value_{row}") for row in rows}
+        named = {_value(f"name_{row}").strip(): _secret_value(f"value_{row}") for row in rows}
         return {name: value for name, value in named.items() if name or value}
-    return {item.name: _value(item.name) for item in kind.fields}
+    return {item.name: _secret_value(item.name) for item in kind.fields}
 
 
 def _expires_at(before: datetime | None = None) -> datetime | None:

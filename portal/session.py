@@ -75,6 +75,7 @@ class Tab:
     notice: str | None = None
     launching: str | None = None
     dialog_done: bool = False
+    forms_closed: int = 0
     model: str | None = None
     models: tuple[str, ...] | None = None
     models_until: float = 0.0
