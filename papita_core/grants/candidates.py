@@ -10,11 +10,9 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     Column,
     CompoundSelect,
     and_,
-    bindparam,
     null,
     or_,
     select,
@@ -24,7 +22,7 @@ from sqlalchemy.engine import Row
 from sqlalchemy.orm import Session
 
 from papita_core.credential_types import types_for
-from papita_core.db import table_of
+from papita_core.db import among, table_of
 from papita_core.grants.choosing import Candidate, Need
 from papita_core.users.models import UserRow
 from papita_core.vault.models import Credential, CredentialSecret, CredentialShare
@@ -43,11 +41,9 @@ _CHOOSING: tuple[Column[Any], ...] = tuple(
 
 def _candidates(*more: Column[Any]) -> CompoundSelect[*tuple[Any, ...]]:
     """Rows of `for_user` (None: of everybody), what choosing needs, and `more`."""
-    users: BindParameter[list[str]] = bindparam("users", expanding=True)
-    projects: BindParameter[list[str]] = bindparam("projects", expanding=True)
     fitting = and_(
-        _CREDENTIAL.c.credential_type.in_(bindparam("types", expanding=True)),
-        or_(_CREDENTIAL.c.project_id.is_(None), _CREDENTIAL.c.project_id.in_(projects)),
+        among(_CREDENTIAL.c.credential_type, "types"),
+        or_(_CREDENTIAL.c.project_id.is_(None), among(_CREDENTIAL.c.project_id, "projects")),
     )
     credential = _CREDENTIAL.join(_OWNER, _OWNER.c.id == _CREDENTIAL.c.owner_id)
     if any(column.table is _SECRET for column in more):
@@ -63,10 +59,10 @@ def _candidates(*more: Column[Any]) -> CompoundSelect[*tuple[Any, ...]]:
     shared = select(_SHARE.c.user_id.label("for_user"), *columns)
     of_all = select(null().label("for_user"), *columns)
     return union_all(
-        own.select_from(credential).where(_CREDENTIAL.c.owner_id.in_(users), fitting),
+        own.select_from(credential).where(among(_CREDENTIAL.c.owner_id, "users"), fitting),
         shared.select_from(
             credential.join(_SHARE, _SHARE.c.credential_id == _CREDENTIAL.c.id)
-        ).where(_SHARE.c.user_id.in_(users), fitting),
+        ).where(among(_SHARE.c.user_id, "users"), fitting),
         of_all.select_from(credential).where(_CREDENTIAL.c.shared_with_all, fitting),
     )
 

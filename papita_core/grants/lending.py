@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, table_of
+from papita_core.db import Database, among, table_of
 from papita_core.errors import (
     CredentialNotFound,
     InvalidInput,
@@ -359,7 +359,7 @@ def _as_read(row: AnyRow) -> dict[str, object]:
 
 _CREDENTIAL, _SECRET = table_of(Credential), table_of(CredentialSecret)
 
-_WANTED = LEASE.c.token_hash.in_(bindparam("hashes", expanding=True))
+_WANTED = among(LEASE.c.token_hash, "hashes")
 # A revocation updates the lease: on PostgreSQL the shared lock makes the two wait for each other.
 _UNTOUCHED = LEASES.where(_WANTED).with_for_update(read=True, of=LEASE, skip_locked=True)
 _LOCK = select(LEASE.c.id).where(_WANTED).with_for_update(read=True)
@@ -373,7 +373,7 @@ _USED = (
     .where(
         _CREDENTIAL.c.id.in_(
             select(_CREDENTIAL.c.id)
-            .where(_CREDENTIAL.c.id.in_(bindparam("used", expanding=True)))
+            .where(among(_CREDENTIAL.c.id, "used"))
             .with_for_update(key_share=True, skip_locked=True)
         )
     )
