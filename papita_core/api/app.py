@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from papita_core import __version__
 from papita_core.api import docs, problems
 from papita_core.api.deps import Parts
+from papita_core.api.lending import LendingLane
 from papita_core.api.routes import audit, credential_types, credentials, leases, projects, token
 from papita_core.app import Papita
 from papita_core.projects.service import ProjectRunner
@@ -35,7 +36,11 @@ def create_api(papita: Papita, *, runner: ProjectRunner) -> FastAPI:
         openapi_url="/openapi.json",
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(NoStore), Middleware(BodyLimit, limit=MAX_BODY)],
+        middleware=[
+            Middleware(LendingLane),
+            Middleware(NoStore),
+            Middleware(BodyLimit, limit=MAX_BODY),
+        ],
         redirect_slashes=False,
         strict_content_type=True,
     )

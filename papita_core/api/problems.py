@@ -78,12 +78,17 @@ def from_error(error: PapitaError) -> JSONResponse:
     return problem(error.status, error.code, error.title, error.detail, headers, **more)
 
 
+def of_papita(request: Request, error: PapitaError) -> JSONResponse:
+    """The answer to a request that ended with this error; what is our own fault is logged."""
+    if error.status >= 500:
+        log.warning("%s: %s", request.url.path, error.code)
+    return from_error(error)
+
+
 def install(app: FastAPI) -> None:
     @app.exception_handler(PapitaError)
     async def _papita(request: Request, error: PapitaError) -> JSONResponse:
-        if error.status >= 500:
-            log.warning("%s: %s", request.url.path, error.code)
-        return from_error(error)
+        return of_papita(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:

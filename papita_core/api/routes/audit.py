@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from papita_core.actors import Actor
 from papita_core.api.deps import CallingActor, CallingParts
-from papita_core.api.routes.credentials import NO_STORE, PROBLEMS
+from papita_core.api.lending import NO_STORE
+from papita_core.api.routes.credentials import PROBLEMS
 from papita_core.api.schemas import AuditList
 from papita_core.audit.export import MEDIA_TYPES, as_csv, as_dict, as_json_lines
 from papita_core.audit.search import MAX_PAGE, moment

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from papita_core.actors import Actor
 from papita_core.api.deps import CallingActor, CallingParts, Parts, actor, bearer
+from papita_core.api.lending import MAX_PARAMETER, NO_STORE, lend, request_id
 from papita_core.api.schemas import (
     CredentialAnswer,
     CredentialList,
@@ -54,9 +52,6 @@ def problems_for(*statuses: int) -> Responses:
 
 PROBLEMS = problems_for(401, 403, 404, 422, 429, 503)
 CHANGE = problems_for(401, 403, 404, 412, 413, 422, 428, 503)
-NO_STORE = {"Cache-Control": "no-store"}
-MAX_PARAMETER = 64  # characters
-NEEDED = frozenset({"username", "credentialType", "projectId"})  # for a loan
 Parameter: TypeAlias = Annotated[str | None, Query(max_length=MAX_PARAMETER)]
 
 ETAG = {
@@ -93,44 +88,13 @@ IfMatch = Annotated[
 ]
 
 
-class LendingRoute(APIRoute):
-    """What projects ask again and again is answered before FastAPI goes through all parameters,
-    which takes longer than lending does. Whatever is not exactly that takes the described way.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        described = super().get_route_handler()
-
-        async def handler(request: Request) -> Response:
-            wanted = _plain_request(request)
-            if wanted is None:
-                return await described(request)
-            return await _lend(request.app.state.parts, wanted)
-
-        return handler
-
-
-def _plain_request(request: Request) -> LoanRequest | None:
-    """A request for a loan with a project token and the parameters of one, each there once."""
-    token = bearer(request)
-    if token is None or not token.startswith(LEASE_PREFIX):
-        return None
-    found = request.query_params.multi_items()
-    query = dict(found)
-    if len(found) != len(query) or not NEEDED <= query.keys() <= NEEDED | {"runId"}:
-        return None
-    if any(len(value) > MAX_PARAMETER for value in query.values()):
-        return None
-    return LoanRequest(
-        token,
-        query["username"],
-        query["credentialType"],
-        query["projectId"],
-        _request_id(request),
-        query.get("runId"),
-    )
-
-
+@router.get(
+    "",
+    response_model=CredentialList | LoanAnswer,
+    responses=problems_for(401, 403, 404, 409, 422, 429, 500, 503),
+    operation_id="listOrLendCredentials",
+    summary="List the caller's credentials, or lend one to a project",
+)
 async def list_or_lend(
     request: Request,
     shared: CallingParts,
@@ -159,9 +123,9 @@ async def list_or_lend(
                 }
             )
         wanted = LoanRequest(
-            token, username, credential_type, project_id, _request_id(request), run_id
+            token, username, credential_type, project_id, request_id(request), run_id
         )
-        return await _lend(shared, wanted)
+        return await lend(shared, wanted)
     if username is not None or credential_type is not None or project_id is not None:
         # A lookup by name is what projects do; whoever has no project token gets no further.
         raise Unauthenticated("Lending takes a project token. Exchange a user token for one.")
@@ -173,39 +137,6 @@ async def list_or_lend(
         credentials=[CredentialView.of(item) for item in page.items], next_cursor=page.next_cursor
     )
     return JSONResponse(answer.model_dump(mode="json"), headers=NO_STORE)
-
-
-router.add_api_route(
-    "",
-    list_or_lend,
-    methods=["GET"],
-    response_model=CredentialList | LoanAnswer,
-    responses=problems_for(401, 403, 404, 409, 422, 429, 500, 503),
-    operation_id="listOrLendCredentials",
-    summary="List the caller's credentials, or lend one to a project",
-    route_class_override=LendingRoute,
-)
-
-
-def _request_id(request: Request) -> str | None:
-    return request.headers.get("x-request-id", "")[:64] or None
-
-
-async def _lend(shared: Parts, wanted: LoanRequest) -> Response:
-    loan = await asyncio.wrap_future(shared.papita.lender.resolve(wanted))
-    return JSONResponse(
-        {
-            "credentials": {
-                "id": loan.credential_id,
-                "credentialType": loan.credential_type,
-                "projectId": loan.project_id,
-                "baseUrl": loan.base_url,
-                "credentials": loan.secret,
-            },
-            "lease": {"id": loan.lease_id, "expiresAt": loan.expires_at.isoformat()},
-        },
-        headers=NO_STORE,
-    )
 
 
 @router.post(

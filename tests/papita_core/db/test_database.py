@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Text, bindparam, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
-from papita_core.db import Database
+from papita_core.db import Database, among, table_of
+from papita_core.db.engine import IDLE
+from papita_core.grants.models import LeaseRow
 from tests.papita_core.house import House, at_once, both_engines
 
 
@@ -102,3 +105,56 @@ def test_no_parameter_is_in_an_error_or_a_log(house: House, caplog: pytest.LogCa
             session.execute(query, {"a": "canary-7"})
         session.rollback()
     assert "canary-7" not in str(caught.value) + caplog.text
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_connections_that_the_server_closed_while_idle_are_replaced(
+    counter: Database, house: House
+):
+    def hold() -> None:
+        with counter.read() as session:
+            session.execute(text("SELECT pg_sleep(0.2)"))
+
+    assert at_once([hold] * 3) == [None] * 3
+    other = Database(house.settings().database)
+    with other.read() as session:
+        closed = session.scalars(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid != pg_backend_pid()"
+            )
+        ).all()
+    other.close()
+    assert len(closed) >= 3
+    assert all(closed)
+    time.sleep(IDLE + 0.1)
+
+    assert at_once([hold] * 3) == [None] * 3
+    assert value(counter) == 0
+
+
+@both_engines
+def test_membership_in_a_list_that_is_one_parameter(counter: Database):
+    words = ["one", "it's", '"two"', "dr\u00e9i", "{x,y}", "\\"]
+    query = select(literal("name").label("x")).where(
+        among(bindparam("word", type_=Text()), "words")
+    )
+    with counter.read() as session:
+        for word in words:
+            assert session.scalar(query, {"word": word, "words": words}) == "name"
+            assert session.scalar(query, {"word": word, "words": []}) is None
+            others = [other for other in words if other != word]
+            assert session.scalar(query, {"word": word, "words": others}) is None
+
+
+def test_a_list_of_one_parameter_uses_the_index(house: House):
+    """SQLAlchemy would put "= 1" after it, and SQLite would then read the whole table."""
+    lease = table_of(LeaseRow)
+    query = select(lease.c.id).where(among(lease.c.token_hash, "hashes"))
+    with house.papita.database.read() as session:
+        statement = str(query.compile(session.connection()))
+        explained = session.connection().exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {statement}", ('["a"]',)
+        )
+        plan = [str(line.detail) for line in explained]
+    assert any("SEARCH leases USING INDEX" in line for line in plan), plan
