@@ -132,7 +132,7 @@ class Verifier:
         return key
 
     async def _fetch(self) -> None:
-        answer = await self._papita.run(self._papita.request, "GET", JWKS_PATH)
+        answer = await self._papita.request("GET", JWKS_PATH)
         found = answer.body.get("keys")
         if answer.status != 200 or not isinstance(found, list):
             raise PapitaCallError(reached=True)
@@ -152,9 +152,7 @@ class Verifier:
     async def papita_ready(self) -> bool:
         """Whether Papita answers now; a short time-out."""
         try:
-            answer = await self._papita.run(
-                lambda: self._papita.request("GET", JWKS_PATH, timeout=2.0)
-            )
+            answer = await self._papita.request("GET", JWKS_PATH, within=2.0)
         except PapitaCallError:
             return False
         return bool(answer.status == 200)

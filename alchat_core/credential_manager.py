@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import aiohttp
+
 from alchat_core.auth import User
 from alchat_core.errors import RunError
 from alchat_core.papita import PapitaAnswer, PapitaCallError, PapitaClient
@@ -93,7 +95,7 @@ class CredentialManager:
         place = (user.id, user.ground_id)
         token = self._tokens.get(place)
         if token is not None and token.live:
-            answer = await self._papita.run(self._lend, user, token, run_id)
+            answer = await self._lend(user, token, run_id)
             if answer.status not in (401, 403):
                 return _read(answer)
             # The row behind the token may have ended while a new one would be granted: the user
@@ -101,15 +103,31 @@ class CredentialManager:
             if self._tokens.get(place) is token:
                 del self._tokens[place]
         token = await self._exchanged(place, user)
-        return _read(await self._papita.run(self._lend, user, token, run_id))
+        return _read(await self._lend(user, token, run_id))
 
     async def ended(self, loans: Sequence[tuple[str, str]]) -> list[Ended]:
         """Those of the (lease id, credential id) pairs, 500 at most, that have ended.
 
         Raises `PapitaCallError` if Papita does not say.
         """
-        found: list[Ended] = await self._papita.run(self._check, loans)
-        return found
+        try:
+            client = self._client()
+        except RunError:
+            raise PapitaCallError(reached=False) from None
+        answer = await self._papita.request(
+            "POST",
+            CHECK_PATH,
+            within=CHECK_SECONDS,
+            auth=client,
+            json={"leases": [{"id": lease, "credentialId": one} for lease, one in loans]},
+        )
+        listed = answer.body.get("ended")
+        if answer.status != 200 or not isinstance(listed, list):
+            raise PapitaCallError(reached=True)
+        try:
+            return [Ended(item["id"], item["credentialId"], item["code"]) for item in listed]
+        except (KeyError, TypeError):
+            raise PapitaCallError(reached=True) from None
 
     async def _exchanged(self, place: tuple[str, str], user: User) -> _ProjectToken:
         """A new project token; those who wait for the same one share one exchange."""
@@ -121,16 +139,15 @@ class CredentialManager:
         return await asyncio.shield(task)
 
     async def _exchange_and_keep(self, place: tuple[str, str], user: User) -> _ProjectToken:
-        token: _ProjectToken = await self._papita.run(self._exchange, user)
+        token = await self._exchange(user)
         self._tokens[place] = token
         while len(self._tokens) > MAX_TOKENS:
             self._tokens.popitem(last=False)
         return token
 
-    def _exchange(self, user: User) -> _ProjectToken:
-        """Blocking."""
+    async def _exchange(self, user: User) -> _ProjectToken:
         begin, wall = time.monotonic(), time.time()
-        answer = self._request(
+        answer = await self._request(
             "POST",
             "/api/token",
             auth=self._client(),
@@ -148,8 +165,7 @@ class CredentialManager:
             raise RunError("papita-error")
         return _ProjectToken(Secret(value), wall + life, begin + life)
 
-    def _lend(self, user: User, token: _ProjectToken, run_id: str | None) -> PapitaAnswer:
-        """Blocking."""
+    async def _lend(self, user: User, token: _ProjectToken, run_id: str | None) -> PapitaAnswer:
         asked = {
             "username": user.username,
             "credentialType": CREDENTIAL_TYPE,
@@ -157,45 +173,24 @@ class CredentialManager:
         }
         if run_id is not None:
             asked["runId"] = run_id
-        return self._request(
+        return await self._request(
             "GET",
             "/api/credentials",
             params=asked,
             headers={"Authorization": f"Bearer {token.value.reveal()}"},
         )
 
-    def _check(self, loans: Sequence[tuple[str, str]]) -> list[Ended]:
-        """Blocking."""
+    async def _request(self, method: str, path: str, **arguments: Any) -> PapitaAnswer:
         try:
-            client = self._client()
-        except RunError:
-            raise PapitaCallError(reached=False) from None
-        answer = self._papita.request(
-            "POST",
-            CHECK_PATH,
-            timeout=CHECK_SECONDS,
-            auth=client,
-            json={"leases": [{"id": lease, "credentialId": one} for lease, one in loans]},
-        )
-        listed = answer.body.get("ended")
-        if answer.status != 200 or not isinstance(listed, list):
-            raise PapitaCallError(reached=True)
-        try:
-            return [Ended(item["id"], item["credentialId"], item["code"]) for item in listed]
-        except (KeyError, TypeError):
-            raise PapitaCallError(reached=True) from None
-
-    def _request(self, method: str, path: str, **arguments: Any) -> PapitaAnswer:
-        try:
-            return self._papita.request(method, path, **arguments)
+            return await self._papita.request(method, path, **arguments)
         except PapitaCallError as error:
             raise RunError("papita-error" if error.reached else "papita-unreachable") from None
 
-    def _client(self) -> tuple[str, str]:
+    def _client(self) -> aiohttp.BasicAuth:
         """AL-Chat's own id and secret, for HTTP Basic."""
         secret = self._client_secret
         value = secret.reveal() if secret is not None else _read_file(self._client_secret_path)
-        return quote(self._client_id, safe=""), quote(value, safe="")
+        return aiohttp.BasicAuth(quote(self._client_id, safe=""), quote(value, safe=""))
 
 
 def _read_file(path: Path) -> str:

@@ -1,20 +1,18 @@
-"""Calls to the Papita API over one shared `requests` session, in threads of its own.
+"""Calls to the Papita API over one shared `aiohttp` session.
 
-No redirects, no proxies or netrc from the environment, time-outs on every call; one answer is
-read up to a fixed size.
+No redirects, no cookies, no proxies or netrc from the environment; a time-out for every call as a
+whole; one answer is read up to a fixed size.
 """
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import aiohttp
 import orjson
-import requests
-from requests.adapters import HTTPAdapter
 
 MAX_ANSWER_BYTES = 256 * 1024
+CONNECT_SECONDS = 5.0
 
 
 class PapitaCallError(Exception):
@@ -37,47 +35,36 @@ class PapitaAnswer:
 
 
 class PapitaClient:
-    """Thread-safe. `base_url` is `PAPITA_API_URL`; `timeout` is in seconds."""
+    """For one event loop. `base_url` is `PAPITA_API_URL`; `timeout` is in seconds."""
 
     def __init__(self, base_url: str, *, timeout: float) -> None:
         self.base_url = base_url
         self._timeout = timeout
-        self._session = requests.Session()
-        self._session.trust_env = False
-        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=16, max_retries=0)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
-        self._threads = ThreadPoolExecutor(16, thread_name_prefix="papita")
+        self._opened: aiohttp.ClientSession | None = None
 
-    async def run(self, function: Any, *arguments: Any) -> Any:
-        """Runs a blocking function that calls `request` in one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
-
-    def request(
-        self, method: str, path: str, *, timeout: float | None = None, **arguments: Any
+    async def request(
+        self, method: str, path: str, *, within: float | None = None, **arguments: Any
     ) -> PapitaAnswer:
-        """Blocking. Raises `PapitaCallError` if there is no JSON object to return."""
-        limit = min(timeout or self._timeout, self._timeout)
+        """One call, of `within` seconds at most; `arguments` are aiohttp's.
+
+        Raises `PapitaCallError` where there is no JSON object to return.
+        """
+        limit = min(within or self._timeout, self._timeout)
         try:
-            with self._session.request(
+            async with self._session().request(
                 method,
                 self.base_url + path,
-                timeout=(min(limit, 5.0), limit),
+                timeout=aiohttp.ClientTimeout(
+                    total=limit, sock_connect=min(limit, CONNECT_SECONDS)
+                ),
                 allow_redirects=False,
-                stream=True,
                 **arguments,
             ) as response:
-                raw = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
-                status = response.status_code
+                raw = await _beginning(response.content)
+                status = response.status
                 retry_after = _seconds(response.headers.get("Retry-After"))
-                self._session.cookies.clear()
-        except (requests.RequestException, OSError, ValueError):
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             raise PapitaCallError(reached=False) from None
-        except Exception as error:
-            # urllib3's errors come through when the body is read raw.
-            if type(error).__module__.startswith("urllib3"):
-                raise PapitaCallError(reached=False) from None
-            raise
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError:
@@ -88,9 +75,33 @@ class PapitaClient:
             body = {}
         return PapitaAnswer(status, body, retry_after)
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._session.close()
+    def _session(self) -> aiohttp.ClientSession:
+        # Made at the first call: it belongs to the loop that runs then.
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=32, ttl_dns_cache=30),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                # What is packed could unpack to anything.
+                auto_decompress=False,
+                headers={"Accept-Encoding": "identity"},
+            )
+        return self._opened
+
+    async def close(self) -> None:
+        if self._opened is not None:
+            await self._opened.close()
+
+
+async def _beginning(content: aiohttp.StreamReader) -> bytes:
+    """The body, or of a longer one no more than shows that it is too long."""
+    parts, size = [], 0
+    async for part in content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            break
+    return b"".join(parts)
 
 
 def _seconds(value: str | None) -> int | None:

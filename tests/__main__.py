@@ -1,6 +1,7 @@
 """`python -m tests [pytest arguments]`: makes sure that there is a browser, then runs the suite.
 
-Files run in parallel, one worker for each of two cores; what a file needs is shared by its tests.
+Files run in parallel, one worker more than there are cores: much of the time is waiting for a page
+or a process. What a file needs is shared by its tests.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tests.browser_binary import ensure_browser
 
 def main(arguments: list[str]) -> int:
     os.environ["TEST_BROWSER"] = ensure_browser()
-    workers = str(min(4, max(2, os.cpu_count() or 2)))
+    workers = str(min(5, (os.cpu_count() or 2) + 1))
     command = [sys.executable, "-m", "pytest", "-n", workers, "--dist", "loadfile", *arguments]
     return subprocess.run(command, check=False).returncode
 

@@ -53,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
             await service.stop(settings.alchat_stop_timeout)
             await events.stop()
             await provider.close()
-            papita.close()
+            await papita.close()
             await database.close()
 
     refusal: dict[int | str, dict[str, Any]] = {

@@ -384,6 +384,8 @@ class RunService:
         self._live[live.id] = live
         live.task = asyncio.create_task(self._write(live), name=live.id)
         live.task.add_done_callback(lambda _done: self._forget(live))
+        # The answer begins, and asks for its key, before this one's own answer is put together.
+        await asyncio.sleep(0)
         return Sent(live.message_id, live.id)
 
     def _forget(self, live: _Live) -> None:

@@ -3,5 +3,15 @@
 from papita_core.db.base import Base, UtcDateTime, new_id, table_of
 from papita_core.db.engine import Database, NameTaken
 from papita_core.db.lists import among
+from papita_core.db.prepared import Prepared
 
-__all__ = ["Base", "Database", "NameTaken", "UtcDateTime", "among", "new_id", "table_of"]
+__all__ = [
+    "Base",
+    "Database",
+    "NameTaken",
+    "Prepared",
+    "UtcDateTime",
+    "among",
+    "new_id",
+    "table_of",
+]

@@ -22,7 +22,7 @@ from sqlalchemy.engine import Row
 from sqlalchemy.orm import Session
 
 from papita_core.credential_types import types_for
-from papita_core.db import among, table_of
+from papita_core.db import Prepared, among, table_of
 from papita_core.grants.choosing import Candidate, Need
 from papita_core.users.models import UserRow
 from papita_core.vault.models import Credential, CredentialSecret, CredentialShare
@@ -68,11 +68,13 @@ def _candidates(*more: Column[Any]) -> CompoundSelect[*tuple[Any, ...]]:
 
 
 # With the secret, for lending; with names, for people.
-SEALED = _candidates(
-    *_CREDENTIAL.c["base_url", "origin", "version", "status", "last_used_at", "last_used_by"],
-    *_SECRET.c["blob", "dek_wrapped", "kek_kid"],
+SEALED = Prepared(
+    _candidates(
+        *_CREDENTIAL.c["base_url", "origin", "version", "status", "last_used_at", "last_used_by"],
+        *_SECRET.c["blob", "dek_wrapped", "kek_kid"],
+    )
 )
-NAMED = _candidates(_CREDENTIAL.c.label, _CREDENTIAL.c.status, _OWNER.c.username)
+NAMED = Prepared(_candidates(_CREDENTIAL.c.label, _CREDENTIAL.c.status, _OWNER.c.username))
 
 
 class Found:
@@ -89,17 +91,17 @@ class Found:
     def read(
         cls,
         session: Session,
-        statement: CompoundSelect[*tuple[Any, ...]],
+        statement: Prepared,
         needs: Collection[Need],
     ) -> Found:
         if not needs:
             return cls(())
         parameters = {
-            "users": list({need.user_id for need in needs}),
-            "projects": list({need.project_id for need in needs}),
+            "users": {need.user_id for need in needs},
+            "projects": {need.project_id for need in needs},
             "types": _types(frozenset(need.asked for need in needs)),
         }
-        return cls(session.execute(statement, parameters).all())
+        return cls(statement.rows(session, parameters))
 
     def of(self, user_id: str) -> list[Candidate]:
         """The candidates of one user. An own one that is shared with everybody comes twice."""

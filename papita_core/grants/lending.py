@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, among, table_of
+from papita_core.db import Database, Prepared, among, table_of
 from papita_core.errors import (
     CredentialNotFound,
     InvalidInput,
@@ -232,15 +232,15 @@ class Lender:
         """
         hashes = {item.token_hash for item in batch}
         if alone:
-            session.execute(_LOCK, {"hashes": list(hashes)})
-            rows = session.execute(_LOCKED, {"hashes": list(hashes)}).all()
+            _LOCK.rows(session, {"hashes": hashes})
+            rows = _LOCKED.rows(session, {"hashes": hashes})
         else:
-            rows = session.execute(_UNTOUCHED, {"hashes": list(hashes)}).all()
+            rows = _UNTOUCHED.rows(session, {"hashes": hashes})
         leases = {row.token_hash: row for row in rows}
         missing = hashes - leases.keys()
         if alone or not missing or self._database.is_sqlite:
             return leases, set()
-        return leases, set(session.scalars(_THERE, {"hashes": list(missing)}))
+        return leases, {row.token_hash for row in _THERE.rows(session, {"hashes": missing})}
 
     def _decide(
         self, request: LoanRequest, lease: AnyRow | None, found: Found, now: datetime
@@ -282,7 +282,7 @@ class Lender:
             ):
                 used.setdefault(item.project_id, set()).add(item.row.id)
         for project_id, credentials in used.items():
-            session.execute(_USED, {"used": list(credentials), "by": project_id, "now": now})
+            _USED.run(session, {"used": credentials, "by": project_id, "now": now})
 
     def _unseal(self, chosen: _Chosen) -> Loan | PapitaError:
         try:
@@ -361,14 +361,14 @@ _CREDENTIAL, _SECRET = table_of(Credential), table_of(CredentialSecret)
 
 _WANTED = among(LEASE.c.token_hash, "hashes")
 # A revocation updates the lease: on PostgreSQL the shared lock makes the two wait for each other.
-_UNTOUCHED = LEASES.where(_WANTED).with_for_update(read=True, of=LEASE, skip_locked=True)
-_LOCK = select(LEASE.c.id).where(_WANTED).with_for_update(read=True)
-_LOCKED = LEASES.where(_WANTED)
-_THERE = select(LEASE.c.token_hash).where(_WANTED)
+_UNTOUCHED = Prepared(LEASES.where(_WANTED).with_for_update(read=True, of=LEASE, skip_locked=True))
+_LOCK = Prepared(select(LEASE.c.id).where(_WANTED).with_for_update(read=True))
+_LOCKED = Prepared(LEASES.where(_WANTED))
+_THERE = Prepared(select(LEASE.c.token_hash).where(_WANTED))
 
 # Rows that somebody else holds just now are left out: when a credential was used last is no reason
 # for loans to wait for each other.
-_USED = (
+_USED = Prepared(
     update(_CREDENTIAL)
     .where(
         _CREDENTIAL.c.id.in_(
