@@ -16,7 +16,8 @@ from tests.browser_binary import ensure_browser
 def main(arguments: list[str]) -> int:
     os.environ["TEST_BROWSER"] = ensure_browser()
     workers = str(min(5, (os.cpu_count() or 2) + 1))
-    command = [sys.executable, "-m", "pytest", "-n", workers, "--dist", "loadfile", *arguments]
+    spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
+    command = [sys.executable, "-m", "pytest", *spread, *arguments]
     return subprocess.run(command, check=False).returncode
 
 

@@ -19,6 +19,27 @@ hypothesis.settings.register_profile("suite", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
+# Files that take long by themselves begin first, so that no worker is left alone with one.
+LONGEST = (
+    "browser/test_vault.py",
+    "browser/",
+    "papita_core/operations/test_backup.py",
+    "papita_core/api/test_schemathesis.py",
+    "papita_core/vault/",
+    "alchat_core/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    place = item.path.as_posix()
+    found = (turn for turn, name in enumerate(LONGEST) if f"/tests/{name}" in place)
+    return next(found, len(LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> None:
     """No setting of whoever runs the tests reaches them."""
