@@ -105,10 +105,17 @@ class _Form:
 
     def fail(self, connection: Connection, error: Exception) -> NoReturn:
         dialect = connection.dialect
-        if dialect.is_disconnect(error, None, None):  # type: ignore[arg-type]
+        gone = dialect.is_disconnect(error, None, None)  # type: ignore[arg-type]
+        if gone:
             connection.invalidate(error)
         raise DBAPIError.instance(
-            self.text, None, error, self.driver_error, hide_parameters=True, dialect=dialect
+            self.text,
+            None,
+            error,
+            self.driver_error,
+            hide_parameters=True,
+            connection_invalidated=gone,
+            dialect=dialect,
         ) from None
 
 

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from sqlalchemy import and_, bindparam, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from papita_core.audit.service import AuditLog, Event
@@ -184,7 +185,13 @@ class Lender:
     def _serve(self, batch: Sequence[_Waiting], *, alone: bool) -> None:
         outcomes: Sequence[Loan | PapitaError | None]
         try:
-            outcomes = self._lend(batch, alone=alone)
+            try:
+                outcomes = self._lend(batch, alone=alone)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                # The server has closed the connection since it was used last: another one will do.
+                outcomes = self._lend(batch, alone=alone)
         except Exception as error:
             if not isinstance(error, PapitaError):
                 log.exception("lending failed")

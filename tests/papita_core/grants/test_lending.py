@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from papita_core.actors import Actor
 from papita_core.audit.service import AuditFilter
+from papita_core.db import Database
 from papita_core.errors import (
     ConsentRequired,
     CredentialExpired,
@@ -369,3 +370,25 @@ def test_a_data_key_that_was_wrapped_anew_meanwhile_is_read_again(house: House):
     assert lender.resolve(request).result(20).secret == {"api_key": KEY}
     lender.close()
     assert papita.credentials.get(ana, info.id).status == "untested"
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_a_loan_outlives_a_database_that_has_just_closed_its_connections(house: House):
+    ana = house.sign_in("ana")
+    house.key(ana)
+    token = house.project_token(ana)
+    other = Database(house.settings().database)
+    for _ in range(3):
+        house.lend(token, "ana")
+        with other.read() as session:
+            closed = session.scalars(
+                text(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid != pg_backend_pid()"
+                )
+            ).all()
+        assert closed
+        assert all(closed)
+        assert house.lend(token, "ana").secret == {"api_key": KEY}
+    other.close()
+    assert house.papita.audit.verify() == []
