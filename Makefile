@@ -16,7 +16,7 @@ run: .venv/.run ## start the portal on http://localhost:3000
 demo: .venv/.run ## the same with a demo user and a scripted provider: no key, no internet
 	@exec $(BIN)/python -m demo
 
-test: .venv/.test ## run the whole suite
+test: .venv/.test .venv/.servers ## run the whole suite
 	@exec $(BIN)/python -m tests
 
 check: .venv/.test ## lint, format, types, import directions
@@ -38,6 +38,7 @@ lock: .venv/.test ## pin the requirements again from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK) pyproject.toml -o requirements-alchat.txt
 	$(BIN)/uv pip compile -q $(LOCK) pyproject.toml --extra portal -c requirements-alchat.txt -o requirements.txt
 	$(BIN)/uv pip compile -q $(LOCK) pyproject.toml --extra portal --group test -c requirements.txt -o requirements-test.txt
+	$(BIN)/uv pip compile -q $(LOCK) --group servers -o requirements-servers.txt
 LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock'
 
 clean: ## remove the virtual environment and caches; data and keys stay
@@ -57,3 +58,8 @@ clean: ## remove the virtual environment and caches; data and keys stay
 .venv/.test: requirements-test.txt | .venv/.uv
 	$(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode -r $<
 	@touch $@ .venv/.run
+
+.venv/.servers: requirements-servers.txt | .venv/.uv
+	$(BIN)/uv venv -q --allow-existing .venv/servers
+	$(BIN)/uv pip install -q --python .venv/servers/bin/python -r $<
+	@touch $@

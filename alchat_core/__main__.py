@@ -16,7 +16,10 @@ from alchat_core.settings import Settings, SettingsError, load
 
 
 class Server(uvicorn.Server):
-    """Ends running answers first, so that their followers are told and leave by themselves."""
+    """Ends running answers first, so that their followers are told and leave by themselves.
+
+    Requests are answered meanwhile; those that would start an answer are refused.
+    """
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
@@ -55,7 +58,7 @@ def main() -> int:
     from alchat_core.api.app import create_app
     from alchat_core.db.migrate import migrate
 
-    logs.configure(settings.alchat_log_level)
+    logs.configure(settings.alchat_log_level, settings.alchat_log_format)
     log = logging.getLogger("alchat_core")
     try:
         migrate(settings.database)

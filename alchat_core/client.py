@@ -141,7 +141,9 @@ class MessageRun:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """While `run.state` is queued or running, `content` is empty: follow the run from 0."""
+    """While `run.state` is queued or running, follow the run from 0: what its events say comes
+    after `content`, which is empty unless the answer is being continued.
+    """
 
     id: str
     conversation_id: str
@@ -153,6 +155,7 @@ class Message:
     run: MessageRun | None
     error: RunFailure | None
     usage: Mapping[str, int] | None
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,7 @@ class Run:
     error: RunFailure | None
     credential_id: str | None = None
     credential_type: str | None = None
+    parameters: Mapping[str, Any] | None = None
 
     @property
     def active(self) -> bool:
@@ -344,9 +348,15 @@ class UserClient:
         model: str | None = None,
         parent_id: str | None = None,
         idempotency_key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> Sent:
         """Stores the message and starts the answer."""
-        given = {"content": content, "model": model, "parentId": parent_id}
+        given = {
+            "content": content,
+            "model": model,
+            "parentId": parent_id,
+            "parameters": parameters,
+        }
         found = self._call(
             "POST",
             f"/api/conversations/{_id(conversation_id)}/messages",
@@ -356,13 +366,33 @@ class UserClient:
         return Sent(found["messageId"], found["runId"])
 
     def retry(
-        self, user_message_id: str, model: str | None = None, idempotency_key: str | None = None
+        self,
+        user_message_id: str,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> Sent:
         """One more answer to a message of the user."""
         found = self._call(
             "POST",
             f"/api/messages/{_id(user_message_id)}/runs",
-            body={} if model is None else {"model": model},
+            body=_chosen(model, parameters),
+            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
+        )
+        return Sent(found["messageId"], found["runId"])
+
+    def go_on(
+        self,
+        message_id: str,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Sent:
+        """Continues an answer that was broken off; the events of the run have the new text only."""
+        found = self._call(
+            "POST",
+            f"/api/messages/{_id(message_id)}/continue",
+            body=_chosen(model, parameters),
             headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
         )
         return Sent(found["messageId"], found["runId"])
@@ -658,6 +688,11 @@ def _problem(status: int, body: Mapping[str, Any], retry_after: str | None) -> A
     )
 
 
+def _chosen(model: str | None, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    given = {"model": model, "parameters": parameters}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _id(value: str) -> str:
     """An id as a path segment; anything else could reach another route."""
     if not value or len(value) > 40 or not value.replace("_", "").isalnum():
@@ -702,6 +737,7 @@ def _message(item: Mapping[str, Any]) -> Message:
         run=MessageRun(run["id"], run["state"]) if run else None,
         error=_failure(item["error"]),
         usage=item["usage"],
+        reasoning=item.get("reasoning"),
     )
 
 
@@ -720,4 +756,5 @@ def _run(item: Mapping[str, Any]) -> Run:
         error=_failure(item["error"]),
         credential_id=item.get("credentialId"),
         credential_type=item.get("credentialType"),
+        parameters=item.get("parameters"),
     )

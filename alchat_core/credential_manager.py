@@ -7,10 +7,12 @@ for its life, the key it opens is not. Every failure has its own `RunError`.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -53,6 +55,13 @@ class Loan:
     api_key: Secret | None = field(repr=False)
     organization: str | None = field(default=None, repr=False)
     project: str | None = field(default=None, repr=False)
+    expires_at: float = math.inf
+    deadline: float = math.inf
+
+    @property
+    def live(self) -> bool:
+        """Whether the lease still runs, by the wall clock and by the monotonic one."""
+        return self.expires_at > time.time() and self.deadline > time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +264,7 @@ def _read(answer: PapitaAnswer) -> Loan:
     _check(answer)
     try:
         credential, lease = answer.body["credentials"], answer.body["lease"]["id"]
+        expires_at = _moment(answer.body["lease"].get("expiresAt"))
         identity, kind = credential["id"], credential["credentialType"]
         base_url, fields = credential.get("baseUrl"), credential["credentials"]
         key, organization, project = (
@@ -282,7 +292,14 @@ def _read(answer: PapitaAnswer) -> Loan:
         Secret(key) if key else None,
         organization,
         project,
+        expires_at,
+        time.monotonic() + max(0.0, expires_at - time.time()),
     )
+
+
+def _moment(value: object) -> float:
+    """RFC 3339 as seconds since 1970; a lease that names no end has none. Raises ValueError."""
+    return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else math.inf
 
 
 def _fits_a_header(text: str | None) -> bool:

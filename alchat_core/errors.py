@@ -5,6 +5,7 @@
     │   ├── Unauthenticated  401    no token, or one that Papita did not issue for AL-Chat
     │   ├── NotFound         404    not there, or not yours: never told apart
     │   ├── RunActive        409    an answer in this conversation is still being written
+    │   ├── NothingToContinue 409   an answer that was not broken off, or of which nothing is kept
     │   ├── InvalidInput     422
     │   ├── KeyReused        422    an Idempotency-Key that came with another request
     │   ├── TooManyRunning   429
@@ -57,6 +58,15 @@ class RunActive(Refused):
     )
 
 
+class NothingToContinue(Refused):
+    status = 409
+    code = "nothing-to-continue"
+    title = (
+        "There is nothing to continue here: this answer was not broken off, or nothing of it was"
+        " kept. Answer the message once more instead."
+    )
+
+
 class InvalidInput(Refused):
     status = 422
     code = "invalid-input"
@@ -84,6 +94,14 @@ class NotReady(Refused):
 class ShuttingDown(NotReady):
     code = "shutting-down"
     title = "AL-Chat is stopping. Send again in a moment."
+
+
+class DatabaseUnavailable(NotReady):
+    code = "database-unavailable"
+    title = (
+        "AL-Chat cannot use its database at the moment: it cannot be reached, or its disk is full"
+        " or faulty. Try again shortly; if that does not help, tell an administrator."
+    )
 
 
 class PapitaUnreachable(NotReady):
@@ -206,6 +224,12 @@ RUN_ERRORS: dict[str, Explanation] = {
         False,
         422,
     ),
+    "storage-failed": Explanation(
+        "AL-Chat could not store this answer, so it was stopped. What was shown is kept."
+        " Tell an administrator that its database cannot be written, and try again later.",
+        True,
+        503,
+    ),
     "internal-error": Explanation(
         "AL-Chat failed in an unexpected way. Try again; if it happens again,"
         " tell an administrator.",
@@ -218,7 +242,8 @@ RUN_ERRORS: dict[str, Explanation] = {
 class RunError(AlChatServiceError):
     """Why an answer failed. `message` is one sentence or two for the user.
 
-    `retry_after` is in seconds.
+    `retry_after` is in seconds. `transient`: the provider had answered nothing yet, and asking it
+    again by ourselves makes sense; `retryable` is what the user is told.
     """
 
     def __init__(
@@ -228,6 +253,7 @@ class RunError(AlChatServiceError):
         *,
         retryable: bool | None = None,
         retry_after: int | None = None,
+        transient: bool = False,
     ) -> None:
         known = RUN_ERRORS[code]
         super().__init__(code)
@@ -235,6 +261,7 @@ class RunError(AlChatServiceError):
         self.message = message or known.message
         self.retryable = known.retryable if retryable is None else retryable
         self.retry_after = retry_after
+        self.transient = transient
         self.status = known.status
 
     def as_json(self) -> dict[str, Any]:

@@ -6,10 +6,14 @@ whole; one answer is read up to a fixed size.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import aiohttp
 import orjson
+
+from alchat_core import logs
+from alchat_core.metrics import Metrics
 
 MAX_ANSWER_BYTES = 256 * 1024
 CONNECT_SECONDS = 5.0
@@ -37,8 +41,9 @@ class PapitaAnswer:
 class PapitaClient:
     """For one event loop. `base_url` is `PAPITA_API_URL`; `timeout` is in seconds."""
 
-    def __init__(self, base_url: str, *, timeout: float) -> None:
+    def __init__(self, base_url: str, *, timeout: float, metrics: Metrics | None = None) -> None:
         self.base_url = base_url
+        self._metrics = metrics or Metrics()
         self._timeout = timeout
         self._opened: aiohttp.ClientSession | None = None
 
@@ -49,6 +54,25 @@ class PapitaClient:
 
         Raises `PapitaCallError` where there is no JSON object to return.
         """
+        if (request_id := logs.request_id()) is not None:
+            headers = {**arguments.pop("headers", {}), "X-Request-Id": request_id}
+            arguments["headers"] = headers
+        begin, outcome = time.monotonic(), "unreachable"
+        try:
+            answer = await self._ask(method, path, within, arguments)
+            outcome = "ok" if answer.status < 400 else "refused"
+            if answer.status >= 500:
+                outcome = "failed"
+            return answer
+        except PapitaCallError as error:
+            outcome = "failed" if error.reached else "unreachable"
+            raise
+        finally:
+            self._metrics.asked_papita(path, outcome, time.monotonic() - begin)
+
+    async def _ask(
+        self, method: str, path: str, within: float | None, arguments: dict[str, Any]
+    ) -> PapitaAnswer:
         limit = min(within or self._timeout, self._timeout)
         try:
             async with self._session().request(

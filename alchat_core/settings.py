@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -98,13 +98,65 @@ class Settings(BaseSettings):
     alchat_token_gap_timeout: float = Field(
         60.0, gt=0, description="Seconds that a provider may pause between two tokens."
     )
+    alchat_provider_retries: int = Field(
+        2,
+        ge=0,
+        le=10,
+        description="How often an answer is tried again before its first word, when the provider"
+        " is unreachable, overloaded or faulty; 0 never, nor after a break in the middle.",
+    )
+    alchat_retry_after_limit: float = Field(
+        5.0,
+        ge=0,
+        le=600,
+        description="Longest Retry-After of a provider, in seconds, that is waited for; beyond it"
+        " the answer fails and says when to try again.",
+    )
+    alchat_trim_context: bool = Field(
+        False,
+        description="Whether a conversation that is too long for its model is asked about without"
+        " its oldest messages, instead of failing.",
+    )
+    alchat_breaker_failures: int = Field(
+        10,
+        ge=0,
+        description="Failures in a row after which a provider's origin is left alone; 0 never.",
+    )
+    alchat_breaker_seconds: float = Field(
+        10.0, gt=0, description="Seconds for which it is left alone before one answer tries again."
+    )
     alchat_stop_timeout: float = Field(
-        3.0, gt=0, description="Seconds that open answers and connections get when AL-Chat stops."
+        3.0,
+        gt=0,
+        description="Seconds that AL-Chat may take to stop: new answers are refused, running ones"
+        " get half of the time to end and are then marked interrupted.",
     )
     alchat_commit_interval_ms: int = Field(
         15, ge=1, le=1000, description="Shortest time between two commits of the event log."
     )
+    alchat_undo_minutes: float = Field(
+        10.0,
+        ge=0,
+        le=100_000,
+        description="Minutes for which a deleted conversation can be restored; 0 deletes at once.",
+    )
+    alchat_temporary_minutes: float = Field(
+        60.0,
+        gt=0,
+        le=100_000,
+        description="Minutes after its last use at which a temporary conversation is deleted.",
+    )
+    alchat_storage_patience: float = Field(
+        30.0,
+        gt=0,
+        description="Seconds for which an answer goes on while its events cannot be stored, since"
+        " the disk is full, say; then it fails.",
+    )
     alchat_log_level: str = Field("info", description="debug, info, warning or error.")
+
+    alchat_log_format: Literal["text", "json"] = Field(
+        "text", description="text for people, json for one JSON object a line."
+    )
 
     @field_validator("papita_provider_allowlist", mode="before")
     @classmethod

@@ -640,7 +640,8 @@ def follow(message: Message, container: DeltaGenerator) -> None:
     state = tab()
     settle = 0.0
     if state.following is None or state.following.run_id != message.run.id:
-        state.following = Following(message.run.id)
+        # An answer that is being continued has a beginning already.
+        state.following = Following(message.run.id, text=message.content)
         settle = SETTLE_SECONDS
     following = state.following
     writer = BlockWriter(container)

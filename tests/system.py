@@ -182,8 +182,10 @@ class System:
         flag = ["--admin"] if admin else []
         self.cli("users", "add", name, *flag, "--password-stdin", stdin=PASSWORD + "\n")
 
-    def access_token(self, name: str) -> str:
-        return self.cli("tokens", "create", "--user", name, "--name", "test").strip()
+    def access_token(self, name: str, *scopes: str) -> str:
+        """A personal access token; with all scopes where none is named."""
+        wanted = [part for scope in scopes for part in ("--scope", scope)]
+        return self.cli("tokens", "create", "--user", name, "--name", "test", *wanted).strip()
 
     def provider(self, **behaviour: bool) -> None:
         """Makes the provider misbehave: `down=True`, `rejectKeys=True`."""

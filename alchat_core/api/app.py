@@ -8,14 +8,16 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
-from alchat_core.api import problems
+from alchat_core.api import description, problems, tracing
 from alchat_core.api.deps import Services, bearer
-from alchat_core.api.routes import conversations, health, models, runs
+from alchat_core.api.routes import answers, conversations, health, models, runs, search
 from alchat_core.api.schemas import Problem
 from alchat_core.auth import Verifier
+from alchat_core.conversations.housekeeping import Housekeeping
 from alchat_core.conversations.service import ConversationService
 from alchat_core.credential_manager import CredentialManager
 from alchat_core.db.engine import Database
+from alchat_core.metrics import Metrics
 from alchat_core.papita import PapitaClient
 from alchat_core.providers.openai_compatible import Provider
 from alchat_core.runs.log import DatabaseLog
@@ -28,29 +30,46 @@ VERSION = "0.1.0"
 def create_app(settings: Settings) -> FastAPI:
     """The service for a migrated database; it lives from start-up to shut-down of the app."""
 
+    metrics = Metrics()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(settings.database)
-        papita = PapitaClient(settings.papita_api_url, timeout=settings.alchat_papita_timeout)
+        papita = PapitaClient(
+            settings.papita_api_url, timeout=settings.alchat_papita_timeout, metrics=metrics
+        )
         provider = Provider(settings)
-        events = DatabaseLog(database, interval=settings.alchat_commit_interval_ms / 1000)
+        events = DatabaseLog(
+            database,
+            interval=settings.alchat_commit_interval_ms / 1000,
+            patience=settings.alchat_storage_patience,
+            metrics=metrics,
+        )
         service = RunService(
             settings, database, events, CredentialManager(settings, papita), provider
+        )
+        housekeeping = Housekeeping(
+            database,
+            undo_minutes=settings.alchat_undo_minutes,
+            temporary_minutes=settings.alchat_temporary_minutes,
         )
         app.state.services = Services(
             settings=settings,
             database=database,
             verifier=Verifier(papita),
-            conversations=ConversationService(database),
+            conversations=ConversationService(database, undo_minutes=settings.alchat_undo_minutes),
             runs=service,
             events=events,
+            metrics=metrics,
         )
         await service.start()
+        await housekeeping.start()
         events.start()
         try:
             yield
         finally:
             await service.stop(settings.alchat_stop_timeout)
+            await housekeeping.stop()
             await events.stop()
             await provider.close()
             await papita.close()
@@ -67,10 +86,14 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        strict_content_type=True,
+        generate_unique_id_function=description.operation_id,
     )
     problems.install(app)
+    description.install(app)
     app.add_middleware(problems.BodyLimit, limit=settings.alchat_max_body_bytes)
+    app.add_middleware(tracing.RequestIds)
     app.include_router(health.router)
-    for router in (models.router, conversations.router, runs.router):
+    for router in (models.router, conversations.router, search.router, answers.router, runs.router):
         app.include_router(router, dependencies=[Depends(bearer)], responses=refusal)
     return app

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from alchat_core.auth import User, Verifier
 from alchat_core.conversations.service import ConversationService
 from alchat_core.db.engine import Database
+from alchat_core.metrics import Metrics
 from alchat_core.runs.log import EventLog
 from alchat_core.runs.service import RunService
 from alchat_core.settings import Settings
@@ -28,6 +29,7 @@ class Services:
     conversations: ConversationService
     runs: RunService
     events: EventLog
+    metrics: Metrics
 
 
 async def services(request: Request) -> Services:

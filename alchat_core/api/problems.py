@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alchat_core.errors import Refused, RunError, Unauthenticated
+from alchat_core import logs
+from alchat_core.errors import DatabaseUnavailable, Refused, RunError, Unauthenticated
 from alchat_core.logs import describe
 
 log = logging.getLogger(__name__)
@@ -24,6 +29,7 @@ _BY_STATUS = {
     404: ("not-found", "There is no such thing here."),
     405: ("method-not-allowed", "This address does not take that method."),
     413: ("body-too-large", "The request is larger than this service takes."),
+    415: ("unsupported-media-type", "Send the body as application/json."),
 }
 
 
@@ -57,6 +63,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RunError, _run_error)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(OperationalError, _database)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -71,6 +78,11 @@ async def _refused(_request: Request, error: Exception) -> Response:
     return problem(error.status, error.code, str(error), headers=headers)
 
 
+async def _database(request: Request, error: Exception) -> Response:
+    log.error("the database failed: %s", describe(error))
+    return await _refused(request, DatabaseUnavailable(retry_after=2))
+
+
 async def _run_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RunError)  # noqa: S101 - registered for this class
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
@@ -79,8 +91,11 @@ async def _run_error(_request: Request, error: Exception) -> Response:
     )
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    if _is_no_json(request, error):
+        code, sentence = _BY_STATUS[415]
+        return problem(415, code, sentence)
     found: dict[str, str] = {}
     for item in error.errors():
         kind = str(item["type"])
@@ -90,20 +105,50 @@ async def _invalid(_request: Request, error: Exception) -> Response:
         elif kind == "json_invalid" or not place or not isinstance(place[0], str):
             found["body"] = "Send a JSON object as the API description says."
         else:
-            found[place[0]] = str(item["msg"]).removeprefix("Value error, ").rstrip(".") + "."
+            name = ".".join(part for part in place if isinstance(part, str))
+            found[name] = str(item["msg"]).removeprefix("Value error, ").rstrip(".") + "."
     detail = " ".join(f"{name}: {sentence}" for name, sentence in found.items())
     return problem(422, "invalid-input", detail, errors=found)
 
 
-async def _http(_request: Request, error: Exception) -> Response:
+def _is_no_json(request: Request, error: RequestValidationError) -> bool:
+    """Whether a body was not even read, since its type is not the one that JSON has."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return not re.fullmatch(r"application/([a-z0-9.-]+\+)?json", kind) and any(
+        item["loc"] == ("body",) and item["type"] == "model_attributes_type"
+        for item in error.errors()
+    )
+
+
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     code, detail = _BY_STATUS.get(error.status_code, ("bad-request", "The request was refused."))
-    return problem(error.status_code, code, detail, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return problem(error.status_code, code, detail, headers=headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What the address takes: each route of a path knows its own methods alone."""
+    return {
+        method
+        for context in iter_route_contexts(request.app.routes)
+        if context.path and compile_path(context.path)[0].match(request.scope["path"])
+        for method in context.methods or ()
+    }
 
 
 async def _unexpected(_request: Request, error: Exception) -> Response:
     log.error("request failed: %s", describe(error))
-    return problem(500, "internal-error", "AL-Chat failed in an unexpected way. Try again.")
+    # This one is answered outside of `tracing.RequestIds`.
+    request_id = logs.request_id()
+    return problem(
+        500,
+        "internal-error",
+        "AL-Chat failed in an unexpected way. Try again.",
+        headers={"X-Request-Id": request_id} if request_id else None,
+    )
 
 
 class BodyLimit:

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Folder = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
+Tag = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=50, strip_whitespace=True, pattern=r"^[^\x00]*$"),
+]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
 
@@ -28,18 +42,75 @@ class _Wire(BaseModel):
 
 class NewConversation(_Wire):
     title: Title | None = None
+    temporary: StrictBool = Field(
+        False, description="In no list and no search, and deleted soon after its last use."
+    )
 
 
 class ChangeConversation(_Wire):
     title: Title | None = None
-    pinned: bool | None = None
-    archived: bool | None = None
+    pinned: StrictBool | None = None
+    archived: StrictBool | None = None
+    folder: Folder | None = Field(None, description="null takes it out of its folder.")
+    tags: Annotated[list[Tag], Field(max_length=20)] | None = Field(
+        None, description="All its tags from now on."
+    )
+    active_message_id: Identifier | None = Field(
+        None, description="The branch through this message becomes the active one."
+    )
+
+
+_RANGES = {
+    "temperature": "a number from 0 to 2",
+    "top_p": "a number from 0 to 1",
+    "max_tokens": "a whole number from 1 to 1000000",
+    "seed": "a whole number from -9007199254740991 to 9007199254740991",
+    "reasoning_effort": "one of none, minimal, low, medium, high and xhigh",
+    "stop": "a list of 1 to 4 texts of 1 to 200 characters",
+}
+_SAFE = 2**53 - 1
+
+
+class Parameters(_Wire):
+    """How an answer is to be written; what is left out is the provider's to choose."""
+
+    temperature: float | None = Field(None, ge=0, le=2, strict=True, allow_inf_nan=False)
+    top_p: float | None = Field(None, ge=0, le=1, strict=True, allow_inf_nan=False)
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000, strict=True)
+    seed: int | None = Field(None, ge=-_SAFE, le=_SAFE, strict=True)
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    stop: (
+        Annotated[
+            list[Annotated[str, StringConstraints(min_length=1, max_length=200)]],
+            Field(min_length=1, max_length=4),
+        ]
+        | None
+    ) = None
+
+    @field_validator(*_RANGES, mode="wrap")
+    @classmethod
+    def _say_the_range(
+        cls, value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        try:
+            found = validate(value)
+            if isinstance(found, list) and any("\x00" in text for text in found):
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"must be {_RANGES[info.field_name or '']}") from None
+        return found
 
 
 class NewMessage(_Wire):
     content: Annotated[str, StringConstraints(min_length=1)]
     model: ModelName | None = None
-    parent_id: Identifier | None = None
+    parent_id: Identifier | None = Field(
+        None,
+        description="The answer that it follows. Left out: the end of the active branch."
+        " null: none, so that it stands beside the first message, as its edit.",
+    )
+
+    parameters: Parameters | None = None
 
     @field_validator("content")
     @classmethod
@@ -51,6 +122,7 @@ class NewMessage(_Wire):
 
 class NewRun(_Wire):
     model: ModelName | None = None
+    parameters: Parameters | None = None
 
 
 class Problem(_Wire):
@@ -61,6 +133,12 @@ class Problem(_Wire):
     status: int
     detail: str
     code: str
+    errors: dict[str, str] | None = Field(
+        None, description="With `invalid-input`: a sentence for each field."
+    )
+    retryable: bool | None = Field(
+        None, description="Where the fault lies with a key or a provider: whether to try again."
+    )
 
 
 class RunErrorBody(_Wire):
@@ -80,6 +158,12 @@ class ConversationBody(_Wire):
     updated_at: str
     last_message_at: str
     active_run_id: str | None = Field(description="The answer that is being written now.")
+    active_message_id: str | None = Field(
+        description="The end of the active branch; null without messages."
+    )
+    temporary: bool
+    folder: str | None
+    tags: list[str]
 
 
 class ConversationPage(_Wire):
@@ -99,6 +183,16 @@ class Usage(_Wire):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
+    reasoning_tokens: int | None = Field(None, description="Among the completion tokens.")
+    cached_tokens: int | None = Field(None, description="Among the prompt tokens.")
+
+
+class SiblingsBody(_Wire):
+    """The versions of a message, itself among them, oldest first."""
+
+    count: int
+    index: int = Field(description="Counted from 0.")
+    ids: list[str] = Field(description="At most 100, those around it.")
 
 
 class MessageBody(_Wire):
@@ -106,12 +200,33 @@ class MessageBody(_Wire):
     conversation_id: str
     parent_id: str | None
     role: Literal["user", "assistant"]
-    content: str = Field(description="Empty while the run goes on: follow its events.")
+    content: str = Field(description="While a run goes on, what comes after this is in its events.")
     model: str | None
     created_at: str
     run: MessageRun | None
     error: RunErrorBody | None
     usage: Usage | None
+    reasoning: str | None = Field(description="What the model thought before it answered.")
+    siblings: SiblingsBody
+
+
+class SnippetPart(_Wire):
+    text: str
+    hit: bool = Field(description="Whether it is to be marked.")
+
+
+class HitBody(_Wire):
+    conversation_id: str
+    message_id: str | None = Field(description="null: the title is the hit.")
+    title: str
+    role: Literal["user", "assistant"] | None
+    created_at: str
+    snippet: list[SnippetPart] = Field(description="Plain text around the first hit.")
+
+
+class HitPage(_Wire):
+    hits: list[HitBody]
+    next_cursor: str | None
 
 
 class MessagePage(_Wire):
@@ -137,6 +252,15 @@ class RunBody(_Wire):
     error: RunErrorBody | None
     credential_id: str | None = Field(description="Which of your credentials in Papita it used.")
     credential_type: str | None
+    parameters: Parameters | None = Field(description="What was asked for beside the model.")
+
+
+class EventBody(_Wire):
+    """One server-sent event. `data` is JSON, and what is in it depends on `event`."""
+
+    id: str = Field(pattern=r"^[0-9]+$", description="Its number; numbers have no gaps.")
+    event: str
+    data: str
 
 
 class ModelBody(_Wire):

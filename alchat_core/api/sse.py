@@ -1,7 +1,7 @@
 """Follows a run as server-sent events, written straight to the ASGI server.
 
-Events are read by number, so a slow follower holds up nothing and costs no memory; the stream ends
-after the event that ends the run.
+Events are read by number and in small pages, so a slow follower holds up nothing and costs hardly
+any memory; the stream ends after the event that ends the run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from alchat_core.runs.log import EventLog
 
 HEARTBEAT_SECONDS = 10.0
 PAGE = 500
+PAGE_BYTES = 128 * 1024
+SLICE_BYTES = 64 * 1024
 
 
 class EventStream(Response):
@@ -44,14 +46,16 @@ class EventStream(Response):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             while not gone.done():
                 signal.clear()
-                events = await self._events.read(self._run_id, self._after, PAGE)
+                events = await self._events.read(self._run_id, self._after, PAGE, PAGE_BYTES)
                 if events:
                     self._after = events[-1].number
                     body = b"".join([event.frame() for event in events])
                     if events[-1].terminal:
                         await _body(send, body, more=False)
                         return
+                    del events
                     await _body(send, body)
+                    del body
                     sent_at = loop.time()
                     continue
                 if not live:
@@ -73,6 +77,10 @@ class EventStream(Response):
 
 
 async def _body(send: Send, body: bytes, *, more: bool = True) -> None:
+    # The server keeps what is handed to it until it is sent: a slow follower gets it in slices.
+    while len(body) > SLICE_BYTES:
+        await send({"type": "http.response.body", "body": body[:SLICE_BYTES], "more_body": True})
+        body = body[SLICE_BYTES:]
     await send({"type": "http.response.body", "body": body, "more_body": more})
 
 

@@ -38,6 +38,10 @@ class Conversation:
     updated_at: int
     last_message_at: int
     active_run_id: str | None
+    active_leaf_id: str | None = None
+    temporary: bool = False
+    folder: str | None = None
+    tags: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -50,12 +54,28 @@ class Conversation:
             "updatedAt": iso(self.updated_at),
             "lastMessageAt": iso(self.last_message_at),
             "activeRunId": self.active_run_id,
+            "activeMessageId": self.active_leaf_id,
+            "temporary": self.temporary,
+            "folder": self.folder,
+            "tags": self.tags,
         }
 
 
 @dataclass(frozen=True, slots=True)
+class Siblings:
+    """Versions of one message, oldest first, and itself among them: `index` counts from 0.
+
+    `ids` are those around it, where there are very many.
+    """
+
+    count: int
+    index: int
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """While `run_state` is queued or running, `content` is empty: the run's events have it."""
+    """While `run_state` is queued or running, the run's events have what comes after `content`."""
 
     id: str
     conversation_id: str
@@ -68,8 +88,11 @@ class Message:
     run_state: str | None
     error: dict[str, Any] | None
     usage: dict[str, Any] | None
+    reasoning: str | None = None
+    siblings: Siblings | None = None
 
     def as_json(self) -> dict[str, Any]:
+        siblings = self.siblings or Siblings(1, 0, (self.id,))
         return {
             "id": self.id,
             "conversationId": self.conversation_id,
@@ -81,6 +104,12 @@ class Message:
             "run": {"id": self.run_id, "state": self.run_state} if self.run_id else None,
             "error": self.error,
             "usage": self.usage,
+            "reasoning": self.reasoning,
+            "siblings": {
+                "count": siblings.count,
+                "index": siblings.index,
+                "ids": siblings.ids,
+            },
         }
 
 
@@ -98,6 +127,7 @@ class Run:
     error: dict[str, Any] | None
     credential_id: str | None
     credential_type: str | None
+    parameters: dict[str, Any] | None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -113,6 +143,7 @@ class Run:
             "error": self.error,
             "credentialId": self.credential_id,
             "credentialType": self.credential_type,
+            "parameters": self.parameters,
         }
 
 

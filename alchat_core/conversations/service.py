@@ -1,4 +1,4 @@
-"""Conversations of one owner: find, read, rename, pin, archive, delete.
+"""Conversations of one owner: find, read, rename, pin, archive, sort, delete, restore.
 
 Every query names the owner; what is absent and what is somebody else's is the same `NotFound`.
 """
@@ -7,28 +7,37 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from sqlalchemy import (
-    Select,
     bindparam,
     delete,
     exists,
-    func,
     insert,
     literal,
-    or_,
     select,
     tuple_,
     update,
 )
 from sqlalchemy.engine import Connection
 
+from alchat_core.conversations.housekeeping import NO_UNDO, delete_for_good
 from alchat_core.conversations.models import Conversation, Message, Page
+from alchat_core.conversations.search import Entry, Filters, Hit, conversations_with, hits, put
+from alchat_core.conversations.tree import (
+    ACTIVE_LEAF,
+    active_leaf,
+    newest_leaf_below,
+    path,
+    with_siblings,
+)
+from alchat_core.conversations.words import Query
 from alchat_core.db.engine import Database
-from alchat_core.db.tables import ACTIVE, conversations, messages, runs
+from alchat_core.db.tables import ACTIVE, conversation_tags, conversations, messages, runs
 from alchat_core.errors import InvalidInput, NotFound
 from alchat_core.ids import new_id, now_ms
 
@@ -50,75 +59,22 @@ CONVERSATION = select(
     conversations.c.updated_at,
     conversations.c.last_message_at,
     _active_run,
-)
+    ACTIVE_LEAF,
+    conversations.c.temporary,
+    conversations.c.folder,
+).where(conversations.c.deleted_at.is_(None))
 _ONE = CONVERSATION.where(
     conversations.c.id == bindparam("wanted"), conversations.c.owner == bindparam("who")
 )
-_ADD = insert(conversations)
-_NEWEST_LEAF = (
-    select(messages.c.id)
-    .where(messages.c.conversation_id == bindparam("conversation"))
-    .order_by(messages.c.id.desc())
-    .limit(1)
+_TAGS = (
+    select(conversation_tags.c.conversation_id, conversation_tags.c.tag)
+    .where(conversation_tags.c.conversation_id.in_(bindparam("wanted", expanding=True)))
+    .order_by(conversation_tags.c.tag)
 )
+_ADD = insert(conversations)
 _PARENT = select(messages.c.parent_id).where(
     messages.c.id == bindparam("message"), messages.c.conversation_id == bindparam("conversation")
 )
-
-
-def _path() -> Select[Any]:
-    """From one message up to the root, nearest first."""
-    step = (
-        select(messages.c.id, messages.c.parent_id, literal(1).label("height"))
-        .where(
-            messages.c.id == bindparam("leaf"),
-            messages.c.conversation_id == bindparam("conversation"),
-        )
-        .cte("path", recursive=True)
-    )
-    step = step.union_all(
-        select(messages.c.id, messages.c.parent_id, step.c.height + 1).where(
-            messages.c.id == step.c.parent_id, step.c.height < bindparam("count")
-        )
-    )
-    return (
-        select(
-            messages.c.id,
-            messages.c.conversation_id,
-            messages.c.parent_id,
-            messages.c.role,
-            messages.c.content,
-            func.coalesce(messages.c.model, runs.c.model),
-            messages.c.created_at,
-            runs.c.id.label("run_id"),
-            runs.c.state.label("run_state"),
-            runs.c.error,
-            runs.c.usage,
-        )
-        .select_from(step)
-        .join(messages, messages.c.id == step.c.id)
-        .outerjoin(runs, runs.c.message_id == messages.c.id)
-        .order_by(step.c.height)
-    )
-
-
-_PATH = _path()
-
-
-def path(connection: Connection, conversation_id: str, leaf: str, count: int) -> list[Message]:
-    """At most `count` messages that end in `leaf`, oldest first."""
-    rows = connection.execute(
-        _PATH, {"conversation": conversation_id, "leaf": leaf, "count": count}
-    )
-    found = [Message(*row) for row in rows]
-    found.reverse()
-    return found
-
-
-def newest_leaf(connection: Connection, conversation_id: str) -> str | None:
-    """The end of the active branch; ids sort by time and nothing is older than its parent."""
-    found: str | None = connection.scalar(_NEWEST_LEAF, {"conversation": conversation_id})
-    return found
 
 
 def find(connection: Connection, owner: str, conversation_id: str) -> Conversation:
@@ -126,18 +82,37 @@ def find(connection: Connection, owner: str, conversation_id: str) -> Conversati
     row = (connection.execute(_ONE, {"wanted": conversation_id, "who": owner})).first()
     if row is None:
         raise NotFound
-    return _conversation(row)
+    return _conversations(connection, [row])[0]
 
 
-def _conversation(row: Sequence[Any]) -> Conversation:
-    return Conversation(*row)
+def _conversations(connection: Connection, rows: Sequence[Sequence[Any]]) -> list[Conversation]:
+    """What `CONVERSATION` reads, with the tags of all."""
+    if not rows:
+        return []
+    tags: dict[str, list[str]] = defaultdict(list)
+    for conversation_id, tag in connection.execute(_TAGS, {"wanted": [row[0] for row in rows]}):
+        tags[conversation_id].append(tag)
+    return [replace(Conversation(*row), tags=tuple(sorted(tags[row[0]]))) for row in rows]
+
+
+def _set_tags(connection: Connection, conversation_id: str, tags: Iterable[str]) -> None:
+    connection.execute(
+        delete(conversation_tags).where(conversation_tags.c.conversation_id == conversation_id)
+    )
+    rows = [{"conversation_id": conversation_id, "tag": tag} for tag in sorted(set(tags))]
+    if rows:
+        connection.execute(insert(conversation_tags), rows)
 
 
 class ConversationService:
-    """Each method names its owner: the `sub` of the user token."""
+    """Each method names its owner: the `sub` of the user token.
 
-    def __init__(self, database: Database) -> None:
+    For `undo_minutes` a deleted conversation can be restored; 0 deletes at once.
+    """
+
+    def __init__(self, database: Database, *, undo_minutes: float = 0) -> None:
         self._database = database
+        self._undo_ms = round(undo_minutes * 60_000)
 
     async def list(
         self,
@@ -145,22 +120,27 @@ class ConversationService:
         *,
         search: str | None = None,
         archived: bool = False,
+        folder: str | None = None,
+        tag: str | None = None,
         cursor: str | None = None,
         limit: int = 50,
     ) -> Page[Conversation]:
-        """Pinned ones first, then by the last message. `search` looks at titles and messages."""
+        """Pinned ones first, then by the last message. `search`: words in titles and messages."""
         table = conversations.c
-        query = CONVERSATION.where(table.owner == owner, table.archived == archived)
-        if search:
+        query = CONVERSATION.where(
+            table.owner == owner, table.archived == archived, table.temporary.is_(False)
+        )
+        if folder is not None:
+            query = query.where(table.folder == folder)
+        if tag is not None:
             query = query.where(
-                or_(
-                    table.title.icontains(search, autoescape=True),
-                    exists().where(
-                        messages.c.conversation_id == table.id,
-                        messages.c.content.icontains(search, autoescape=True),
-                    ),
+                exists().where(
+                    conversation_tags.c.conversation_id == table.id, conversation_tags.c.tag == tag
                 )
             )
+        words = Query(search) if search and search.strip() else None
+        if words is not None and not words:
+            return Page((), None)
         if cursor:
             pinned, moment, last_id = _read_cursor(cursor)
             query = query.where(
@@ -170,15 +150,46 @@ class ConversationService:
         query = query.order_by(
             table.pinned.desc(), table.last_message_at.desc(), table.id.desc()
         ).limit(limit + 1)
-        found = await self._database.read(
-            lambda connection: [_conversation(row) for row in connection.execute(query)],
-            slow=bool(search),
-        )
+
+        def unit(connection: Connection) -> list[Conversation]:
+            chosen = query
+            if words is not None:
+                chosen = query.where(table.id.in_(conversations_with(connection, owner, words)))
+            return _conversations(connection, connection.execute(chosen).all())
+
+        found = await self._database.read(unit, slow=words is not None)
         more = len(found) > limit
         found = found[:limit]
         return Page(tuple(found), _write_cursor(found[-1]) if more else None)
 
-    async def create(self, owner: str, *, title: str | None = None) -> Conversation:
+    async def search(
+        self,
+        owner: str,
+        words: str,
+        filters: Filters,
+        *,
+        cursor: str | None = None,
+        limit: int = 20,
+    ) -> Page[Hit]:
+        """Titles and messages of all branches with all of these words, the newest first."""
+        query = Query(words)
+        below = _read_number(cursor) if cursor else None
+        if not query:
+            return Page((), None)
+        found = await self._database.read(
+            lambda connection: hits(
+                connection, owner, query, filters, below=below, limit=limit + 1
+            ),
+            slow=True,
+        )
+        more = len(found) > limit
+        found = found[:limit]
+        return Page(tuple(found), str(found[-1].number) if more else None)
+
+    async def create(
+        self, owner: str, *, title: str | None = None, temporary: bool = False
+    ) -> Conversation:
+        """A temporary one is in no list and no search, and is deleted soon after its last use."""
         now = now_ms()
         made = Conversation(
             id=new_id("conv"),
@@ -190,6 +201,7 @@ class ConversationService:
             updated_at=now,
             last_message_at=now,
             active_run_id=None,
+            temporary=temporary,
         )
         row = {
             "id": made.id,
@@ -201,8 +213,14 @@ class ConversationService:
             "created_at": now,
             "updated_at": now,
             "last_message_at": now,
+            "temporary": temporary,
         }
-        await self._database.write(lambda connection: connection.execute(_ADD, row))
+
+        def unit(connection: Connection) -> None:
+            connection.execute(_ADD, row)
+            put(connection, [Entry(made.id, None, title or "", new=True)])
+
+        await self._database.write(unit)
         return made
 
     async def get(self, owner: str, conversation_id: str) -> Conversation:
@@ -213,31 +231,75 @@ class ConversationService:
     async def change(
         self, owner: str, conversation_id: str, changes: dict[str, Any]
     ) -> Conversation:
-        """`changes` holds any of title, pinned, archived."""
+        """`changes` holds any of title, pinned, archived, folder, tags, active_message_id.
+
+        The branch through the message of that id becomes the active one, down to its newest leaf.
+        Raises `NotFound`, `InvalidInput`.
+        """
 
         def unit(connection: Connection) -> Conversation:
             find(connection, owner, conversation_id)
+            values = dict(changes)
+            if message_id := values.pop("active_message_id", None):
+                leaf = newest_leaf_below(connection, conversation_id, message_id)
+                if leaf is None:
+                    raise InvalidInput(
+                        "activeMessageId: there is no such message in this conversation."
+                    )
+                values["active_leaf_id"] = leaf
+            if (tags := values.pop("tags", None)) is not None:
+                _set_tags(connection, conversation_id, tags)
             connection.execute(
                 update(conversations)
                 .where(conversations.c.id == conversation_id, conversations.c.owner == owner)
-                .values(**changes, updated_at=now_ms())
+                .values(**values, updated_at=now_ms())
             )
+            if "title" in values:
+                put(connection, [Entry(conversation_id, None, values["title"])])
             return find(connection, owner, conversation_id)
 
         return await self._database.write(unit)
 
-    async def delete(self, owner: str, conversation_id: str) -> None:
-        """Everything below it goes with it."""
+    async def delete(self, owner: str, conversation_id: str) -> bool:
+        """Hides it at once. True: for good, so that `delete_for_good` has to follow."""
 
-        def unit(connection: Connection) -> None:
-            find(connection, owner, conversation_id)
+        def unit(connection: Connection) -> bool:
+            found = find(connection, owner, conversation_id)
+            for_good = found.temporary or not self._undo_ms
             connection.execute(
-                delete(conversations).where(
-                    conversations.c.id == conversation_id, conversations.c.owner == owner
-                )
+                update(conversations)
+                .where(conversations.c.id == conversation_id, conversations.c.owner == owner)
+                .values(deleted_at=NO_UNDO if for_good else now_ms())
             )
+            return for_good
 
-        await self._database.write(unit)
+        return await self._database.write(unit)
+
+    async def delete_for_good(self, conversation_id: str) -> None:
+        """Everything below it goes with it, and on SQLite is overwritten."""
+        await delete_for_good(self._database, conversation_id)
+        await self._database.scrub()
+
+    async def restore(self, owner: str, conversation_id: str) -> Conversation:
+        """Takes a deletion back; nothing happens to what was not deleted.
+
+        Raises `NotFound`, too, when the time for it is over.
+        """
+
+        def unit(connection: Connection) -> Conversation:
+            connection.execute(
+                update(conversations)
+                .where(
+                    conversations.c.id == conversation_id,
+                    conversations.c.owner == owner,
+                    conversations.c.deleted_at > now_ms() - self._undo_ms,
+                    conversations.c.deleted_at > NO_UNDO,
+                )
+                .values(deleted_at=None)
+            )
+            return find(connection, owner, conversation_id)
+
+        return await self._database.write(unit)
 
     async def messages(
         self, owner: str, conversation_id: str, *, before: str | None = None, limit: int = 100
@@ -247,7 +309,7 @@ class ConversationService:
         def unit(connection: Connection) -> list[Message]:
             find(connection, owner, conversation_id)
             if before is None:
-                leaf = newest_leaf(connection, conversation_id)
+                leaf = active_leaf(connection, conversation_id)
             else:
                 row = connection.execute(
                     _PARENT, {"message": before, "conversation": conversation_id}
@@ -255,10 +317,18 @@ class ConversationService:
                 if row is None:
                     raise InvalidInput("before: there is no such message in this conversation.")
                 leaf = row[0]
-            return path(connection, conversation_id, leaf, limit) if leaf else []
+            if leaf is None:
+                return []
+            return with_siblings(connection, path(connection, conversation_id, leaf, limit))
 
         found = await self._database.read(unit)
         return Page(tuple(found), found[0].id if found and found[0].parent_id else None)
+
+
+def _read_number(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+        raise InvalidInput("cursor: take it from nextCursor of an earlier page.")
+    return int(cursor)
 
 
 def _write_cursor(last: Conversation) -> str:

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -98,9 +98,9 @@ class Database:
             try:
                 with connection.begin():
                     return unit(connection)
-            except _Busy:
+            except _Busy as error:
                 if time.monotonic() > deadline:
-                    raise
+                    raise OperationalError("BEGIN IMMEDIATE", None, error) from None
             except SQLAlchemyError:
                 self._lost("writer")
                 raise
@@ -109,6 +109,14 @@ class Database:
     async def ping(self) -> None:
         """Raises whatever the driver raises if the database cannot be reached."""
         await self.read(lambda connection: connection.execute(text("SELECT 1")))
+
+    async def scrub(self) -> None:
+        """Empties SQLite's write-ahead log, where what was deleted stays on for a while.
+
+        As long as others read or write it is left to a later call, and to `close`.
+        """
+        if self._local is not None:
+            await asyncio.to_thread(self._truncate_log)
 
     async def close(self) -> None:
         self._closed.set()
@@ -141,6 +149,17 @@ class Database:
         with self._local.connect() as connection:
             return unit(connection)
 
+    def _truncate_log(self) -> None:
+        assert self._local is not None  # noqa: S101 - called for SQLite alone
+        for _ in range(20):
+            with contextlib.suppress(SQLAlchemyError), self._local.connect() as connection:
+                driver: Any = connection.connection.driver_connection
+                with contextlib.suppress(sqlite3.OperationalError):
+                    busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    if not busy:
+                        return
+            time.sleep(0.05)
+
     def _checkpoint_forever(self) -> None:
         assert self._local is not None  # noqa: S101 - started for SQLite alone
         while not self._closed.wait(CHECKPOINT_SECONDS):
@@ -171,4 +190,6 @@ def _begin_sqlite(connection: Connection) -> None:
         try:
             driver.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            raise _Busy(str(error)) from None
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise _Busy(str(error)) from None
+            raise OperationalError("BEGIN IMMEDIATE", None, error) from None

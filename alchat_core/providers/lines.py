@@ -36,6 +36,7 @@ class StreamReader:
     any_event: bool = False
     _rest: bytes = field(default=b"", repr=False)
     _pieces: list[str] = field(default_factory=list, repr=False)
+    _thoughts: list[str] = field(default_factory=list, repr=False)
 
     def feed(self, chunk: bytes) -> None:
         """Takes bytes; the text that they complete waits for `take`.
@@ -60,6 +61,14 @@ class StreamReader:
         text = "".join(self._pieces)
         self._pieces.clear()
         return text
+
+    def take_thoughts(self) -> str:
+        """What the model thought since the last call, where the provider shows it."""
+        if not self._thoughts:
+            return ""
+        thoughts = "".join(self._thoughts)
+        self._thoughts.clear()
+        return thoughts
 
     def _line(self, line: bytes) -> None:
         if not line.startswith(b"data:") or self.done:
@@ -90,6 +99,12 @@ class StreamReader:
                 content = delta.get("content")
                 if isinstance(content, str) and content:
                     pieces.append(content)
+                # A chunk with nothing but text, as most are, is not looked through for more.
+                if len(delta) > 1 or not content:
+                    # DeepSeek, vLLM and others say the first, OpenRouter and Groq the second.
+                    thought = delta.get("reasoning_content") or delta.get("reasoning")
+                    if isinstance(thought, str) and thought:
+                        self._thoughts.append(thought)
             reason = choice.get("finish_reason")
             if isinstance(reason, str) and reason:
                 self.finish_reason = reason
@@ -108,4 +123,11 @@ def _usage(raw: dict[str, Any]) -> dict[str, int] | None:
         )
         if isinstance(raw.get(theirs), int)
     }
+    for ours, theirs, name in (
+        ("reasoningTokens", "completion_tokens_details", "reasoning_tokens"),
+        ("cachedTokens", "prompt_tokens_details", "cached_tokens"),
+    ):
+        details = raw.get(theirs)
+        if isinstance(details, dict) and isinstance(details.get(name), int):
+            found[ours] = details[name]
     return found or None

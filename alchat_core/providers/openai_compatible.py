@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -33,13 +33,16 @@ from openai._vendor.httpx_aiohttp.transport import AiohttpTransport
 
 from alchat_core.credential_manager import Loan
 from alchat_core.errors import RunError
+from alchat_core.providers.backoff import in_words
+from alchat_core.providers.breaker import Breaker
 from alchat_core.providers.guard import NOT_ALLOWED, AddressRefusedError, Guard, GuardedResolver
 from alchat_core.providers.lines import (
     MalformedStreamError,
     ProviderReportedError,
     StreamReader,
 )
-from alchat_core.settings import Settings
+from alchat_core.providers.parameters import THEIRS
+from alchat_core.settings import Settings, origin_of
 
 # Asked for in this order when a conversation names no model and the administrator none either.
 PREFERRED_MODELS = (
@@ -83,6 +86,16 @@ _ANTHROPIC: Final = "anthropic"
 _ANTHROPIC_VERSION: Final = "2023-06-01"
 
 
+NO_PARAMETERS: Final[Mapping[str, Any]] = {}
+RATE_LIMITED = "The provider is receiving too many requests with your key. Try again {}."
+
+
+class Thought(str):
+    """What a model thought before it answers; no part of the answer."""
+
+    __slots__ = ()
+
+
 class Answer:
     """One answer in the making: iterate for the text, then read `usage`."""
 
@@ -120,6 +133,7 @@ class Provider:
             ),
         )
         self._without_usage: set[str] = set()
+        self._breaker = Breaker(settings.alchat_breaker_failures, settings.alchat_breaker_seconds)
 
     def _open_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -171,31 +185,45 @@ class Provider:
         return _sorted_models(names[:_MAX_MODELS])
 
     async def stream(
-        self, loan: Loan, model: str, messages: Sequence[dict[str, str]], answer: Answer
+        self,
+        loan: Loan,
+        model: str,
+        messages: Sequence[dict[str, str]],
+        answer: Answer,
+        parameters: Mapping[str, Any] = NO_PARAMETERS,
     ) -> AsyncGenerator[str, None]:
-        """The text of an answer, in the pieces in which it arrives. Raises `RunError`.
+        """The text of an answer, in the pieces in which it arrives, some of them a `Thought`.
+
+        Raises `RunError`.
+
+        `parameters` are sent as they are (`alchat_core.providers.parameters.sent_as`).
 
         Leaving the iteration early closes the provider's stream.
         """
         base_url = self._guard.check(loan.base_url)
+        body = {"model": model, "messages": messages, "stream": True, **parameters}
         reader = StreamReader()
         loop = asyncio.get_running_loop()
         try:
             async with (
                 asyncio.timeout(self._first_token) as limit,
-                self._open(loan, base_url, model, messages) as response,
+                self._open(loan, base_url, body) as response,
             ):
                 checked = 0.0
                 async for chunk in response.aiter_bytes():
                     reader.feed(chunk)
                     text = reader.take()
-                    if text:
+                    thought = reader.take_thoughts()
+                    if text or thought:
                         now = loop.time()
                         # Moving the limit at every token would cost more than it is worth.
                         if now - checked > 0.25:
                             checked = now
                             limit.reschedule(now + self._token_gap)
-                        yield text
+                        if thought:
+                            yield Thought(thought)
+                        if text:
+                            yield text
                     if reader.done:
                         break
                 reader.end()
@@ -205,9 +233,9 @@ class Provider:
             raise explain(error) from None
         except httpx2.TimeoutException as error:
             slow = any(isinstance(cause, TimeoutError) for cause in _causes(error))
-            raise RunError("provider-timeout" if slow else "provider-cut-off") from None
+            raise RunError("provider-timeout") if slow else _cut_off() from None
         except (httpx2.HTTPError, aiohttp.ClientError, OSError):
-            raise RunError("provider-cut-off") from None
+            raise _cut_off() from None
         except ProviderReportedError as error:
             raise _reported(error.error) from None
         except MalformedStreamError:
@@ -218,6 +246,8 @@ class Provider:
             ) from None
         finally:
             answer.usage = reader.usage
+        if thought := reader.take_thoughts():
+            yield Thought(thought)
         last = reader.take()
         if last:
             yield last
@@ -229,23 +259,30 @@ class Provider:
                     "provider-error",
                     "The provider sent no answer. Check the base URL of your key, or try again.",
                 )
-            raise RunError("provider-cut-off")
+            raise _cut_off()
 
     @asynccontextmanager
     async def _open(
-        self, loan: Loan, base_url: str, model: str, messages: Sequence[dict[str, str]]
+        self, loan: Loan, base_url: str, body: dict[str, Any]
     ) -> AsyncIterator[httpx2.Response]:
         """The provider's response: its head is read, its body is not."""
-        arguments: dict[str, Any] = {"model": model, "messages": messages, "stream": True}
+        with self._breaker.asking(origin_of(base_url), _is_down):
+            response = await self._request(loan, base_url, body)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _request(self, loan: Loan, base_url: str, body: dict[str, Any]) -> httpx2.Response:
+        arguments = dict(body)
         if base_url not in self._without_usage:
             arguments["stream_options"] = {"include_usage": True}
         tried_again = False
-        response: httpx2.Response
         while True:
             try:
                 # The generated method would walk the message list type by type for most of a
                 # millisecond; `post` sends it as it is.
-                response = await self._client.post(
+                response: httpx2.Response = await self._client.post(
                     f"{base_url}/chat/completions",
                     body=arguments,
                     cast_to=httpx2.Response,
@@ -253,22 +290,28 @@ class Provider:
                     stream=True,
                     stream_cls=AsyncStream[Any],
                 )  # type: ignore[assignment]
-                break
+                return response
             except APIStatusError as error:
-                if "stream_options" not in arguments or not _rejects_usage(error):
+                if "stream_options" in arguments and _rejects_usage(error):
+                    if len(self._without_usage) < _REMEMBERED_ORIGINS:
+                        self._without_usage.add(base_url)
+                    del arguments["stream_options"]
+                elif "max_tokens" in arguments and _wants_the_other_name(error):
+                    arguments["max_completion_tokens"] = arguments.pop("max_tokens")
+                else:
                     raise
-                if len(self._without_usage) < _REMEMBERED_ORIGINS:
-                    self._without_usage.add(base_url)
-                del arguments["stream_options"]
             except APIConnectionError as error:
                 # A connection kept open from an earlier answer may be closed by now.
                 if tried_again or not _was_dropped(error):
                     raise
                 tried_again = True
-        try:
-            yield response
-        finally:
-            await response.aclose()
+
+
+def _is_down(error: Exception) -> bool:
+    """Whether an exception says that the origin, whoever asks, does not work."""
+    if isinstance(error, APIStatusError):
+        return error.status_code >= 500
+    return isinstance(error, APIConnectionError) and explain(error).transient
 
 
 def _with_key(loan: Loan, *, listing: bool = False) -> RequestOptions:
@@ -315,6 +358,10 @@ class _Head(httpx2.AsyncByteStream):
         await self._inner.aclose()
 
 
+def _cut_off() -> RunError:
+    return RunError("provider-cut-off", transient=True)
+
+
 def explain(error: OpenAIError) -> RunError:
     """The `RunError` for what the SDK raised; nothing that the provider wrote is passed on."""
     if isinstance(error, APIStatusError):
@@ -325,7 +372,7 @@ def explain(error: OpenAIError) -> RunError:
     if isinstance(error, APIConnectionError):
         # The SDK calls a connection that was closed a time-out, too; the cause tells them apart.
         if any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in causes):
-            return RunError("provider-unreachable")
+            return RunError("provider-unreachable", transient=True)
         if any(isinstance(cause, TimeoutError) for cause in causes):
             return RunError("provider-timeout")
         if any(isinstance(cause, aiohttp.ClientConnectorCertificateError) for cause in causes):
@@ -334,7 +381,7 @@ def explain(error: OpenAIError) -> RunError:
                 "The provider's certificate could not be verified, so nothing was sent to it."
                 " Check the base URL of your key.",
             )
-        return RunError("provider-unreachable")
+        return RunError("provider-unreachable", transient=True)
     return RunError("provider-error")
 
 
@@ -354,18 +401,21 @@ def _status(status: int, body: object, retry_after: int | None) -> RunError:
     ):
         # Some providers call a wrong key a bad request.
         return RunError("credential-rejected")
-    if "model_not_found" in words or (status in (400, 404, 422) and param == "model"):
+    if "model_not_found" in words or (
+        status in (400, 404, 422) and (param == "model" or "invalid model name" in message)
+    ):
         return RunError("model-not-found")
     if status in (401, 403) or words & {"invalid_api_key", "authentication_error"}:
         return RunError("credential-rejected")
     if status == 404:
         return RunError("model-not-found")
     if status == 429 or "rate_limit_exceeded" in words:
-        return RunError("rate-limited", retry_after=retry_after)
+        when = None if retry_after is None else RATE_LIMITED.format(in_words(retry_after))
+        return RunError("rate-limited", when, retry_after=retry_after, transient=True)
     if status in (408, 504):
-        return RunError("provider-timeout")
+        return RunError("provider-timeout", retry_after=retry_after, transient=True)
     if status >= 500 or status == 409:
-        return RunError("provider-error", retry_after=retry_after)
+        return RunError("provider-error", retry_after=retry_after, transient=True)
     if 300 <= status < 400:
         return RunError(
             "bad-request",
@@ -374,6 +424,8 @@ def _status(status: int, body: object, retry_after: int | None) -> RunError:
         )
     if "context length" in message or "context window" in message or "too many tokens" in message:
         return RunError("context-too-long")
+    if param in THEIRS:
+        return parameter_refused(THEIRS[param])
     return RunError("bad-request")
 
 
@@ -431,6 +483,22 @@ def _rejects_usage(error: APIStatusError) -> bool:
         return False
     _, _, param, message = _details(error.body)
     return "stream_options" in param or "stream_options" in message or "include_usage" in message
+
+
+def _wants_the_other_name(error: APIStatusError) -> bool:
+    if error.status_code not in (400, 422):
+        return False
+    _, _, param, message = _details(error.body)
+    return param == "max_tokens" and "max_completion_tokens" in message
+
+
+def parameter_refused(name: str) -> RunError:
+    """Of one of our own parameters, by its name on the wire."""
+    return RunError(
+        "bad-request",
+        f"The model does not take the parameter {name} as it was sent."
+        " Change it, leave it out or choose another model, then try again.",
+    )
 
 
 def _was_dropped(error: APIConnectionError) -> bool:

@@ -7,6 +7,10 @@ from typing import Any
 
 STARTED = "run.started"
 TEXT = "text.delta"
+REASONING = "reasoning.delta"
+RETRYING = "run.retrying"
+SEAM = "run.seam"
+TRIMMED = "run.trimmed"
 COMPLETED = "run.completed"
 FAILED = "run.failed"
 CANCELLED = "run.cancelled"

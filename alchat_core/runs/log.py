@@ -9,18 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import String, bindparam, func, insert, literal, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from alchat_core.conversations.search import Entry, put
 from alchat_core.db.engine import Database
 from alchat_core.db.tables import conversations, messages, run_events, runs
 from alchat_core.ids import now_ms
-from alchat_core.runs.events import STARTED, TEXT, Ending, Event
+from alchat_core.metrics import Metrics
+from alchat_core.runs.events import REASONING, STARTED, TEXT, Ending, Event
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +40,11 @@ class EventLog(Protocol):
     nothing below assumes that the writer and the follower are one process.
     """
 
-    def open(self, run_id: str, conversation_id: str, message_id: str) -> None:
-        """Declares a new run, whose first event will be number 1."""
+    def open(self, run_id: str, conversation_id: str, message_id: str, kept: str = "") -> None:
+        """Declares a new run, whose first event will be number 1.
+
+        `kept` is the beginning of the answer that is there already, from an earlier run.
+        """
 
     def started(
         self,
@@ -51,14 +58,30 @@ class EventLog(Protocol):
     def text(self, run_id: str, piece: str) -> None:
         """Appends text. Pieces that arrive within one commit become one event."""
 
+    def reasoning(self, run_id: str, piece: str) -> None:
+        """Appends what the model thinks, which is no part of the answer; gathered like text."""
+
+    def note(self, run_id: str, kind: str, data: dict[str, Any]) -> None:
+        """Appends an event of its own, after all that was appended before."""
+
+    def borrowed(self, run_id: str, credential_id: str, credential_type: str) -> None:
+        """The run goes on with this credential; kept with it when it ends."""
+
+    def written(self, run_id: str) -> str:
+        """The answer so far, with what was kept before this run."""
+
     async def finish(self, run_id: str, ending: Ending) -> None:
         """Appends the last event, stores the answer, and returns when both are durable."""
 
     async def discard(self, run_id: str, ending: Ending) -> None:
         """Ends a run whose rows are gone: followers are told, nothing is stored."""
 
-    async def read(self, run_id: str, after: int, limit: int = 1000) -> list[Event]:
-        """Committed events with a higher number than `after`, in order."""
+    async def read(
+        self, run_id: str, after: int, limit: int = 1000, max_bytes: int | None = None
+    ) -> list[Event]:
+        """Committed events with a higher number than `after`, in order: at most `limit`, and none
+        beyond the one that reaches `max_bytes`. Empty only if there are none.
+        """
 
     def watch(self, run_id: str, signal: asyncio.Event) -> bool:
         """Sets `signal` at every commit of this run, until `unwatch`. False: it is not live."""
@@ -72,6 +95,7 @@ class _Channel:
 
     __slots__ = (
         "answer",
+        "asked_at",
         "closed",
         "conversation_id",
         "credential_id",
@@ -79,33 +103,47 @@ class _Channel:
         "dirty",
         "discarded",
         "done",
+        "early",
         "ending",
+        "first_at",
         "message_id",
         "model",
+        "naming",
         "number",
+        "opened_at",
         "pending",
         "pieces",
+        "queue",
+        "reasoned",
         "run_id",
         "spoke",
         "starting",
         "tail",
         "tail_bytes",
+        "thoughts",
         "watchers",
     )
 
-    def __init__(self, run_id: str, conversation_id: str, message_id: str) -> None:
+    def __init__(self, run_id: str, conversation_id: str, message_id: str, kept: str) -> None:
         self.run_id = run_id
         self.conversation_id = conversation_id
         self.message_id = message_id
+        # Moments of the time to first token; `first_at` is zero before and after.
+        self.opened_at = self.asked_at = time.monotonic()
+        self.first_at = 0.0
         self.number = 0
         self.model: str | None = None
         self.credential_id: str | None = None
         self.credential_type: str | None = None
-        self.starting = False
+        self.starting = self.naming = False
         self.pieces: list[str] = []
+        self.thoughts: list[str] = []
+        self.reasoned: list[str] = []
+        self.queue: list[tuple[str, dict[str, Any]]] = []
         self.pending: list[Event] = []
-        self.answer: list[str] = []
+        self.answer: list[str] = [kept] if kept else []
         self.ending: Ending | None = None
+        self.early: Event | None = None
         self.dirty = self.spoke = self.discarded = self.closed = False
         self.done = asyncio.Event()
         self.tail: deque[Event] = deque()
@@ -117,22 +155,48 @@ class _Channel:
         events = self.pending
         if self.starting:
             self.starting = False
+            self.naming = True
             self.number += 1
             events.append(Event(self.number, STARTED, orjson.dumps({"model": self.model})))
-        if self.pieces:
-            text = "".join(self.pieces)
-            self.pieces.clear()
-            self.answer.append(text)
+        self.seal()
+        for kind, data in self.queue:
             self.number += 1
-            events.append(Event(self.number, TEXT, orjson.dumps({"text": text})))
+            events.append(Event(self.number, kind, orjson.dumps(data)))
+        self.queue.clear()
         if self.ending is not None and not self.closed:
             self.closed = True
             self.number += 1
             events.append(Event(self.number, self.ending.type, orjson.dumps(self.ending.data)))
         return events
 
+    def seal(self) -> None:
+        """What has gathered becomes an event, whatever comes next; thoughts came before text."""
+        if self.thoughts:
+            text = "".join(self.thoughts).replace("\x00", "\ufffd")
+            self.thoughts.clear()
+            self.reasoned.append(text)
+            self.queue.append((REASONING, {"text": text}))
+        if self.pieces:
+            # PostgreSQL cannot store null characters, and no text needs them.
+            text = "".join(self.pieces).replace("\x00", "\ufffd")
+            self.pieces.clear()
+            self.answer.append(text)
+            self.queue.append((TEXT, {"text": text}))
+
+    def show_ending(self) -> None:
+        """Tells followers how the run ended although that cannot be stored now.
+
+        The text before it stays unseen until it is durable.
+        """
+        if self.early is None:
+            self.early = self.pending[-1]
+            for signal in self.watchers:
+                signal.set()
+
     def publish(self) -> None:
         """Makes what is committed visible."""
+        self.naming = False
+        self.early = None
         for event in self.pending:
             self.tail.append(event)
             self.tail_bytes += len(event.data)
@@ -163,6 +227,8 @@ _END_RUN = (
         state=bindparam("new_state"),
         finished_at=bindparam("now"),
         last_event=bindparam("last"),
+        credential_id=func.coalesce(bindparam("used_id", type_=String), runs.c.credential_id),
+        credential_type=func.coalesce(bindparam("used_type", type_=String), runs.c.credential_type),
         error=bindparam("new_error"),
         usage=bindparam("new_usage"),
     )
@@ -170,7 +236,16 @@ _END_RUN = (
 _STORE_ANSWER = (
     update(messages)
     .where(messages.c.id == bindparam("message"))
-    .values(content=bindparam("new_content"), model=bindparam("used_model"))
+    .values(
+        content=bindparam("new_content"),
+        model=func.coalesce(bindparam("used_model", type_=String), messages.c.model),
+        # Null is nothing new; what an earlier run of this answer thought stays before it.
+        reasoning=func.coalesce(
+            func.coalesce(messages.c.reasoning, literal(""))
+            + bindparam("new_reasoning", type_=String),
+            messages.c.reasoning,
+        ),
+    )
 )
 _TOUCH = (
     update(conversations)
@@ -193,14 +268,42 @@ _READ = (
 class DatabaseLog:
     """The `EventLog` of one process: the database for durability, a tail in memory for speed."""
 
-    def __init__(self, database: Database, *, interval: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        interval: float,
+        patience: float = 30.0,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._database = database
+        self._metrics = metrics or Metrics()
+        self._describe_gauges(self._metrics)
         self._interval = interval
+        self._patience = patience
+        self._failing_since: float | None = None
+        self._end_run: Callable[[str], None] = lambda _run_id: None
         self._channels: dict[str, _Channel] = {}
         self._dirty: list[_Channel] = []
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    def if_stuck(self, end_run: Callable[[str], None]) -> None:
+        """`end_run(run_id)` is called for runs whose events could not be stored for `patience`
+        seconds; it has to bring `finish` about.
+        """
+        self._end_run = end_run
+
+    @property
+    def stuck(self) -> bool:
+        """Whether events wait because they could not be stored; they are tried again."""
+        return self._failing_since is not None
+
+    def shown_ending(self, run_id: str) -> Ending | None:
+        """How a run ended that followers know to have ended and that is not stored yet."""
+        channel = self._channels.get(run_id)
+        return channel.ending if channel is not None and channel.early is not None else None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._write_forever(), name="event-log-writer")
@@ -212,8 +315,8 @@ class DatabaseLog:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    def open(self, run_id: str, conversation_id: str, message_id: str) -> None:
-        self._channels[run_id] = _Channel(run_id, conversation_id, message_id)
+    def open(self, run_id: str, conversation_id: str, message_id: str, kept: str = "") -> None:
+        self._channels[run_id] = _Channel(run_id, conversation_id, message_id, kept)
 
     def started(
         self,
@@ -227,6 +330,7 @@ class DatabaseLog:
         channel.credential_id = credential_id
         channel.credential_type = credential_type
         channel.starting = True
+        channel.asked_at = time.monotonic()
         # As a rule the first word is close behind, and one commit serves both.
         asyncio.get_running_loop().call_later(START_PATIENCE_SECONDS, self._mark_started, channel)
 
@@ -235,8 +339,34 @@ class DatabaseLog:
         channel.pieces.append(piece)
         if not channel.spoke:
             channel.spoke = True
+            channel.first_at = time.monotonic()
             self._hurry.set()
         self._mark(channel)
+
+    def reasoning(self, run_id: str, piece: str) -> None:
+        channel = self._channels[run_id]
+        if channel.pieces:
+            channel.seal()
+        channel.thoughts.append(piece)
+        if not channel.reasoned:
+            self._hurry.set()
+        self._mark(channel)
+
+    def note(self, run_id: str, kind: str, data: dict[str, Any]) -> None:
+        channel = self._channels[run_id]
+        channel.seal()
+        channel.queue.append((kind, data))
+        self._hurry.set()
+        self._mark(channel)
+
+    def borrowed(self, run_id: str, credential_id: str, credential_type: str) -> None:
+        channel = self._channels[run_id]
+        channel.credential_id = credential_id
+        channel.credential_type = credential_type
+
+    def written(self, run_id: str) -> str:
+        channel = self._channels[run_id]
+        return "".join([*channel.answer, *channel.pieces])
 
     async def finish(self, run_id: str, ending: Ending) -> None:
         channel = self._channels[run_id]
@@ -252,9 +382,13 @@ class DatabaseLog:
             channel.discarded = True
             await self.finish(run_id, ending)
 
-    async def read(self, run_id: str, after: int, limit: int = 1000) -> list[Event]:
+    async def read(
+        self, run_id: str, after: int, limit: int = 1000, max_bytes: int | None = None
+    ) -> list[Event]:
         channel = self._channels.get(run_id)
         if channel is not None:
+            if channel.early is not None and after >= (self.last_number(run_id) or 0):
+                return [channel.early] if after < channel.early.number else []
             if not channel.tail:
                 return []
             first = channel.tail[0].number
@@ -266,8 +400,19 @@ class DatabaseLog:
                     return [channel.tail[index - 1 - last] for index in range(after + 1, last + 1)]
                 return [event for event in channel.tail if event.number > after][:limit]
         wanted = {"run": run_id, "after": after, "count": limit}
-        rows = await self._database.read(lambda connection: connection.execute(_READ, wanted).all())
-        return [Event(number, kind, data.encode()) for number, kind, data in rows]
+
+        def unit(connection: Connection) -> list[Event]:
+            found: list[Event] = []
+            size = 0
+            with connection.execute(_READ, wanted) as rows:
+                for number, kind, data in rows:
+                    found.append(Event(number, kind, data.encode()))
+                    size += len(found[-1].data)
+                    if max_bytes is not None and size >= max_bytes:
+                        break
+            return found
+
+        return await self._database.read(unit)
 
     def watch(self, run_id: str, signal: asyncio.Event) -> bool:
         channel = self._channels.get(run_id)
@@ -314,20 +459,36 @@ class DatabaseLog:
             batch, self._dirty = self._dirty, []
             for channel in batch:
                 channel.dirty = False
+            begin = loop.time()
             try:
                 await self._commit(batch)
             except Exception as error:  # noqa: BLE001 - whatever the driver raises, nothing is lost
                 failures += 1
+                self._metrics.committed(loop.time() - begin, ok=False)
                 log.error(
                     "the event log could not be written", extra={"code": type(error).__name__}
                 )
                 for channel in batch:
                     self._mark(channel)
+                self._have_patience(batch, loop.time())
                 await asyncio.sleep(min(2.0, 0.05 * 2**failures))
             else:
                 failures = 0
+                self._failing_since = None
+                self._metrics.committed(loop.time() - begin, ok=True)
             # The more runs write, the longer the pause: what one saves here, all followers gain.
             earliest = loop.time() + self._interval + len(batch) * PAUSE_PER_RUN_SECONDS
+
+    def _have_patience(self, batch: list[_Channel], now: float) -> None:
+        if self._failing_since is None:
+            self._failing_since = now
+        if now - self._failing_since < self._patience:
+            return
+        for channel in batch:
+            if channel.closed:
+                channel.show_ending()
+            elif channel.ending is None:
+                self._end_run(channel.run_id)
 
     async def _commit(self, batch: list[_Channel]) -> None:
         for channel in batch:
@@ -340,10 +501,41 @@ class DatabaseLog:
                 await self._store_one_by_one(stored)
         for channel in batch:
             channel.publish()
+            if channel.first_at:
+                self._measure(channel)
             if channel.closed:
+                self._count(channel)
                 asyncio.get_running_loop().call_later(
                     LINGER_SECONDS, self._channels.pop, channel.run_id, None
                 )
+
+    def _measure(self, channel: _Channel) -> None:
+        now = time.monotonic()
+        provider = channel.first_at - channel.asked_at
+        whole = now - channel.opened_at
+        self._metrics.first_token(whole, whole - provider)
+        channel.first_at = 0.0
+
+    def _count(self, channel: _Channel) -> None:
+        assert channel.ending is not None  # noqa: S101 - `closed` means that there is one
+        self._metrics.run_ended(channel.ending.state, channel.ending.data.get("code", ""))
+
+    def _describe_gauges(self, metrics: Metrics) -> None:
+        metrics.gauge(
+            "alchat_running_answers",
+            "Answers that are being written.",
+            lambda: sum(not channel.closed for channel in self._channels.values()),
+        )
+        metrics.gauge(
+            "alchat_followers",
+            "Open streams that wait for events of an answer.",
+            lambda: sum(len(channel.watchers) for channel in self._channels.values()),
+        )
+        metrics.gauge(
+            "alchat_event_log_waiting",
+            "Answers with events that wait for the next commit of the event log.",
+            lambda: len(self._dirty),
+        )
 
     async def _store_one_by_one(self, channels: list[_Channel]) -> None:
         for channel in channels:
@@ -373,7 +565,7 @@ class DatabaseLog:
                 "used_type": c.credential_type,
             }
             for c in channels
-            if c.pending and c.pending[0].type == STARTED
+            if c.naming
         ]
         ended = [_ended_row(c) for c in channels if c.closed]
 
@@ -385,6 +577,13 @@ class DatabaseLog:
                 connection.execute(_END_RUN, ended)
                 connection.execute(_STORE_ANSWER, ended)
                 connection.execute(_TOUCH, ended)
+                put(
+                    connection,
+                    [
+                        Entry(one["conversation"], one["message"], one["new_content"])
+                        for one in ended
+                    ],
+                )
 
         await self._database.write(unit)
 
@@ -403,5 +602,8 @@ def _ended_row(channel: _Channel) -> dict[str, Any]:
         "good_model": channel.model if channel.ending.state == "completed" else None,
         "new_usage": data.get("usage"),
         "used_model": channel.model,
+        "used_id": channel.credential_id,
+        "used_type": channel.credential_type,
         "new_content": "".join(channel.answer),
+        "new_reasoning": "".join(channel.reasoned) or None,
     }

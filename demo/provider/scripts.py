@@ -36,6 +36,7 @@ class Refusal:
     code: str | None = None
     param: str | None = None
     retry_after: int | None = None
+    as_date: bool = False
 
     def body(self) -> dict[str, Any]:
         return {
@@ -62,8 +63,19 @@ class Script:
     done: bool = True
     usage: bool = True
     split: bool = False
+    dribble: bool = False
     hang: bool = False
     refusal: Refusal | None = None
+    fails: int = 0
+    refused_parameter: str = ""
+    window: int | None = None
+    thoughts: tuple[str, ...] = ()
+    thought_name: str = "reasoning_content"
+
+    @property
+    def drops(self) -> bool:
+        """Whether its failures close the connection with no answer at all."""
+        return self.refusal is not None and self.refusal.status == 0
 
     @property
     def text(self) -> str:
@@ -117,7 +129,16 @@ MIDSTREAM_ERROR = Refusal(
     "server_error",
 )
 
-_REFUSALS: Mapping[str, Refusal] = {
+OLD_NAME = Refusal(
+    400,
+    "Unsupported parameter: 'max_tokens' is not supported with this model. "
+    "Use 'max_completion_tokens' instead.",
+    "invalid_request_error",
+    "unsupported_parameter",
+    "max_tokens",
+)
+
+REFUSALS: Mapping[str, Refusal] = {
     "error-401": WRONG_KEY,
     "error-403": Refusal(
         403,
@@ -170,12 +191,16 @@ _REFUSALS: Mapping[str, Refusal] = {
 _ORDINARY = Script(tokens=words(40), interval=0.005)
 
 _FIXED: Mapping[str, Script] = {
-    **{name: Script(refusal=refusal) for name, refusal in _REFUSALS.items()},
+    **{name: Script(refusal=refusal) for name, refusal in REFUSALS.items()},
     "hang": Script(hang=True),
     "empty": Script(),
     "malformed": replace(_ORDINARY, broken_at=20),
     "no-done": replace(_ORDINARY, done=False),
     "no-usage": replace(_ORDINARY, usage=False),
+    "thinking": replace(_ORDINARY, thoughts=words(15)),
+    "thinking-router": replace(_ORDINARY, thoughts=words(15), thought_name="reasoning"),
+    "thinking-cut": replace(_ORDINARY, tokens=(), thoughts=words(15), ending="cut"),
+    "new-names": replace(_ORDINARY, refused_parameter="max_tokens"),
     "crlf": replace(_ORDINARY, newline=b"\r\n"),
     "comments": replace(_ORDINARY, comments=True),
     "error-midstream": replace(_ORDINARY, tokens=words(20), ending="error"),
@@ -185,6 +210,7 @@ _FIXED: Mapping[str, Script] = {
         interval=0.005,
         split=True,
     ),
+    "dribble": Script(tokens=words(8), dribble=True),
 }
 
 
@@ -192,24 +218,63 @@ def _stream(tokens: int, milliseconds: int) -> Script:
     return Script(tokens=words(tokens), interval=milliseconds / 1000)
 
 
+def _lumps(count: int, kilobytes: int) -> Script:
+    return Script(tokens=("potato, x " * 100 * kilobytes,) * count, interval=0.01)
+
+
 _PATTERNS: tuple[tuple[re.Pattern[str], Callable[..., Script]], ...] = (
     (re.compile(r"stream-(\d{1,6})-(\d{1,5})"), _stream),
+    (re.compile(r"lump-(\d{1,4})"), lambda kb: _lumps(1, kb)),
+    (re.compile(r"lumps-(\d{1,4})-(\d{1,4})"), lambda n, kb: _lumps(n, kb)),
     (re.compile(r"slow-first-(\d{1,6})"), lambda ms: replace(_ORDINARY, first=ms / 1000)),
     (re.compile(r"cut-(\d{1,6})"), lambda n: replace(_ORDINARY, tokens=words(n), ending="cut")),
     (re.compile(r"reset-(\d{1,6})"), lambda n: replace(_ORDINARY, tokens=words(n), ending="reset")),
     (re.compile(r"stall-(\d{1,6})"), lambda n: replace(_ORDINARY, tokens=words(n), ending="stall")),
+    (re.compile(r"window-(\d{1,6})"), lambda n: replace(_ORDINARY, window=n)),
     (
         re.compile(r"error-429-(\d{1,5})"),
-        lambda s: Script(refusal=replace(_REFUSALS["error-429"], retry_after=s)),
+        lambda s: Script(refusal=replace(REFUSALS["error-429"], retry_after=s)),
     ),
 )
 
 
-def script_for(model: str, question: str = "") -> Script:
+def _flaky(fails: int, status: int, seconds: int | None = None, date: str = "") -> Script:
+    known = {int(name[6:]): one for name, one in REFUSALS.items() if name[6:].isdigit()}
+    refusal = known.get(status, Refusal(status, "Try again.", "server_error"))
+    refusal = replace(refusal, retry_after=seconds, as_date=bool(date))
+    return replace(_ORDINARY, fails=fails, refusal=refusal)
+
+
+def _cut_once(first: int, total: int, kept: str) -> Script:
+    if kept:
+        return replace(_ORDINARY, tokens=words(total))
+    return replace(_ORDINARY, tokens=words(total)[:first], ending="cut")
+
+
+def script_for(model: str, question: str = "", kept: str = "") -> Script:
     """The script of a model name; `question` is the last user message.
 
+    `kept` is the beginning of an answer that is to be gone on with: what is left to say comes back.
     Raises UnknownModelError for a name that has none.
     """
+    script = _script_for(model, question, kept)
+    return replace(script, tokens=_after(script.tokens, kept)) if kept else script
+
+
+def _after(tokens: tuple[str, ...], kept: str) -> tuple[str, ...]:
+    """The tokens without the text that is there already; all of them if it is another text."""
+    text = "".join(tokens)
+    if not text.startswith(kept):
+        return tokens
+    left = len(kept)
+    for index, token in enumerate(tokens):
+        if left < len(token):
+            return (token[left:], *tokens[index + 1 :])
+        left -= len(token)
+    return ()
+
+
+def _script_for(model: str, question: str, kept: str) -> Script:
     if model in ("demo", "demo-fast"):
         interval = 0.022 if model == "demo" else 0.002
         first = 0.35 if model == "demo" else 0.0
@@ -218,6 +283,14 @@ def script_for(model: str, question: str = "") -> Script:
         return Script(tokens=tokenise(question))
     if (fixed := _FIXED.get(model)) is not None:
         return fixed
+    if match := re.fullmatch(r"cut-once-(\d{1,6})-(\d{1,6})", model):
+        return _cut_once(int(match[1]), int(match[2]), kept)
+    if match := re.fullmatch(r"flaky-cut-(\d{1,3})-(\d{1,3})", model):
+        flaky = _flaky(int(match[1]), int(match[2]))
+        return replace(_cut_once(7, 30, kept), fails=flaky.fails, refusal=flaky.refusal)
+    if match := re.fullmatch(r"flaky-(\d{1,3})-(\d{1,3})(?:-(\d{1,5})(d?))?", model):
+        seconds = int(match[3]) if match[3] else None
+        return _flaky(int(match[1]), int(match[2]), seconds, match[4] or "")
     for pattern, make in _PATTERNS:
         if match := pattern.fullmatch(model):
             return make(*map(int, match.groups()))

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import formatdate
 from typing import Any
 
 import orjson
@@ -19,7 +21,9 @@ from aiohttp import web
 
 from demo.provider.scripts import (
     MIDSTREAM_ERROR,
+    OLD_NAME,
     PLEASANT_MODELS,
+    REFUSALS,
     WRONG_KEY,
     Refusal,
     Script,
@@ -32,6 +36,16 @@ from demo.provider.scripts import (
 KEY_PREFIX = "sk-demo-"
 _CREATED = 1_760_000_000
 _REMEMBERED = 50
+_GO_ON = re.compile(r"\b(continue|go on)\b.*\bwhere (it|you) stopped\b", re.IGNORECASE | re.DOTALL)
+_PARAMETERS = (
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "seed",
+    "reasoning_effort",
+    "stop",
+)
 _NEAR = 0.0005  # timers of the event loop count whole milliseconds
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -45,6 +59,7 @@ class Call:
     model: str
     stream: bool
     messages: int
+    parameters: dict[str, Any]
     state: str = "open"
     tokens: int = 0
 
@@ -54,6 +69,7 @@ class Call:
             "model": self.model,
             "stream": self.stream,
             "messages": self.messages,
+            "parameters": self.parameters,
             "state": self.state,
             "tokens": self.tokens,
         }
@@ -69,8 +85,8 @@ class Ledger:
         self._ended = {"completed": 0, "refused": 0, "closed-by-client": 0, "broken-off": 0}
         self._total = 0
 
-    def begin(self, model: str, stream: bool, messages: int) -> Call:
-        call = Call(next(self._numbers), model, stream, messages)
+    def begin(self, model: str, stream: bool, messages: int, parameters: dict[str, Any]) -> Call:
+        call = Call(next(self._numbers), model, stream, messages, parameters)
         self._open[call.id] = call
         self._recent.append(call)
         self._total += 1
@@ -102,6 +118,7 @@ class Provider:
         self.down = False
         self.reject_keys = False
         self._open_transports: set[asyncio.Transport] = set()
+        self._asked: Counter[tuple[str, str]] = Counter()
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._gate], client_max_size=32 * 1024 * 1024)
@@ -166,20 +183,34 @@ class Provider:
             return _refuse(_bad_request("you must provide a model parameter"))
         if not isinstance(messages, list) or not messages:
             return _refuse(_bad_request("Missing required parameter: 'messages'.", "messages"))
-        call = self.ledger.begin(model, bool(body.get("stream")), len(messages))
+        call = self.ledger.begin(model, bool(body.get("stream")), len(messages), _parameters(body))
         transport = request.transport
         if transport is None:
             self.ledger.end(call, "closed-by-client")
             return _drop(request)
         self._open_transports.add(transport)
         try:
-            script = limited(script_for(model, _question(messages)), _limit(body))
+            question, kept = _asked_for(messages)
+            script = limited(script_for(model, question, kept), _limit(body))
+            if script.refused_parameter in body:
+                self.ledger.end(call, "refused")
+                return _refuse(OLD_NAME)
+            if script.fails and script.refusal is not None:
+                self._asked[model, question] += 1
+                if self._asked[model, question] > script.fails:
+                    script = replace(script, refusal=None)
+                elif script.drops:
+                    self.ledger.end(call, "broken-off")
+                    return _drop(request)
             if script.refusal is not None:
                 self.ledger.end(call, "refused")
                 return _refuse(script.refusal)
             if script.hang:
                 await asyncio.Event().wait()
             prompt = sum(len(_text(message).split()) for message in messages)
+            if script.window is not None and prompt > script.window:
+                self.ledger.end(call, "refused")
+                return _refuse(REFUSALS["error-context"])
             if call.stream:
                 options = body.get("stream_options")
                 usage = isinstance(options, dict) and bool(options.get("include_usage"))
@@ -255,14 +286,19 @@ class Provider:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError
-        await _Player(transport, frames, script, call, begin).played()
+        if script.dribble:
+            await _dribble(response, b"".join(map(frames.token, script.tokens)))
+            call.tokens = len(script.tokens)
+        else:
+            await _Player(transport, frames, script, call, begin).played()
         ending = b""
         if script.ending == "error":
             ending = frames.data(MIDSTREAM_ERROR.body())
         elif script.ending in ("stop", "length", "content_filter"):
             ending = frames.finish(script.ending)
             if prompt is not None and script.usage:
-                ending += frames.usage(_usage(prompt, call.tokens))
+                usage_of_all = _usage(prompt, call.tokens, len(script.thoughts))
+                ending += frames.usage(usage_of_all)
             if script.done:
                 ending += frames.done()
         if ending:
@@ -307,6 +343,7 @@ class _Player:
         self._ended: asyncio.Future[bool] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._held = b""
+        self._sent = 0
 
     async def played(self) -> None:
         """Returns when the last token is sent. Raises ConnectionResetError if the client left."""
@@ -325,13 +362,15 @@ class _Player:
         if self._transport.is_closing():
             self._ended.set_result(False)
             return
-        script, sent, count = self._script, self._call.tokens, len(self._script.tokens)
+        script, sent = self._script, self._sent
+        count = len(script.thoughts) + len(script.tokens)
         now = time.monotonic()
         frames = []
         while sent < count and self._begin + sent * script.interval <= now + _NEAR:
             frames.append(self._frame(sent))
             sent += 1
-        self._call.tokens = sent
+        self._sent = sent
+        self._call.tokens = max(0, sent - len(script.thoughts))
         data = self._held + b"".join(frames)
         if script.split and sent < count:
             self._held = data[(cut := _inside_a_character(data)) :]
@@ -345,6 +384,10 @@ class _Player:
             self._timer = self._loop.call_later(due - now, self._tick)
 
     def _frame(self, index: int) -> bytes:
+        thoughts = self._script.thoughts
+        if index < len(thoughts):
+            return self._frames.thought(self._script.thought_name, thoughts[index])
+        index -= len(thoughts)
         frame = self._frames.token(self._script.tokens[index])
         if self._script.comments and index % 5 == 0:
             frame = self._frames.comment() + frame
@@ -377,6 +420,9 @@ class _Frames:
 
     def token(self, text: str) -> bytes:
         return self._before + orjson.dumps(text) + self._after
+
+    def thought(self, name: str, text: str) -> bytes:
+        return self._choice(orjson.dumps({"content": None, name: text}), b"null")
 
     def broken(self) -> bytes:
         return self._before + b'"half a chu' + self._end
@@ -411,6 +457,13 @@ class _Frames:
         )
 
 
+async def _dribble(response: web.StreamResponse, data: bytes) -> None:
+    """One byte at a time, each in a chunk of its own."""
+    for index in range(len(data)):
+        await response.write(data[index : index + 1])
+        await asyncio.sleep(0)
+
+
 def _write(transport: asyncio.Transport, data: bytes) -> None:
     """One chunk of the chunked encoding (RFC 9112, section 7.1)."""
     transport.write(b"%x\r\n%b\r\n" % (len(data), data))
@@ -438,7 +491,10 @@ def _json(value: object, status: int = 200) -> web.Response:
 def _refuse(refusal: Refusal) -> web.Response:
     response = _json(refusal.body(), refusal.status)
     if refusal.retry_after is not None:
-        response.headers["Retry-After"] = str(refusal.retry_after)
+        when = time.time() + refusal.retry_after
+        response.headers["Retry-After"] = (
+            formatdate(when, usegmt=True) if refusal.as_date else str(refusal.retry_after)
+        )
     return response
 
 
@@ -450,12 +506,16 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": _CREATED, "owned_by": "papita-demo"}
 
 
-def _usage(prompt: int, completion: int) -> dict[str, Any]:
-    return {
+def _usage(prompt: int, completion: int, thoughts: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
+        "completion_tokens": completion + thoughts,
+        "total_tokens": prompt + completion + thoughts,
     }
+    if thoughts:
+        found["prompt_tokens_details"] = {"cached_tokens": 1}
+        found["completion_tokens_details"] = {"reasoning_tokens": thoughts}
+    return found
 
 
 async def _body(request: web.Request) -> dict[str, Any] | None:
@@ -464,6 +524,11 @@ async def _body(request: web.Request) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def _parameters(body: dict[str, Any]) -> dict[str, Any]:
+    """Numbers, and short words and lists of them: never what a user wrote as a message."""
+    return {name: body[name] for name in _PARAMETERS if name in body}
 
 
 def _limit(body: dict[str, Any]) -> int | None:
@@ -492,8 +557,18 @@ def _key_of(request: web.Request) -> str:
     return request.headers.get("x-api-key") or request.headers.get("api-key") or ""
 
 
-def _question(messages: list[Any]) -> str:
-    for message in reversed(messages):
-        if isinstance(message, dict) and message.get("role") == "user":
-            return _text(message)
-    return ""
+def _asked_for(messages: list[Any]) -> tuple[str, str]:
+    """The last question, and the beginning of its answer where that is to be gone on with."""
+    said = [one for one in messages if isinstance(one, dict)]
+    kept = ""
+    if (
+        len(said) > 1
+        and [one.get("role") for one in said[-2:]] == ["assistant", "user"]
+        and _GO_ON.search(_text(said[-1]))
+    ):
+        kept = _text(said[-2])
+        said = said[:-2]
+    for message in reversed(said):
+        if message.get("role") == "user":
+            return _text(message), kept
+    return "", kept

@@ -88,6 +88,7 @@ class Service:
             "ALCHAT_CLIENT_SECRET": CLIENT[1],
             "ALCHAT_FIRST_TOKEN_TIMEOUT": "1.0",
             "ALCHAT_TOKEN_GAP_TIMEOUT": "1.0",
+            "ALCHAT_RETRY_AFTER_LIMIT": "1.0",
             "ALCHAT_PAPITA_TIMEOUT": "1.5",
             "ALCHAT_MAX_BODY_BYTES": "100000",
             "ALCHAT_MAX_MESSAGE_CHARS": "50000",

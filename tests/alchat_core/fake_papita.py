@@ -64,8 +64,8 @@ class _Lease:
 class FakePapita:
     """`with FakePapita() as papita:` - `url`, `token_for(name)`, `behaviour`, `loans`.
 
-    `loans` counts what was lent to each user, `runs` says for which runs, `checks` holds the pairs
-    of each question whether leases still stand.
+    `loans` counts what was lent to each user, `runs` says for which runs, `request_ids` in which
+    requests, `checks` holds the pairs of each question whether leases still stand.
     """
 
     def __init__(self) -> None:
@@ -81,6 +81,7 @@ class FakePapita:
         self.exchanges: Counter[str] = Counter()
         self.loans: Counter[str] = Counter()
         self.runs: dict[str, list[str | None]] = defaultdict(list)
+        self.request_ids: dict[str, list[str | None]] = defaultdict(list)
         self.checks: list[list[tuple[str, str]]] = []
         self.jwks_reads = 0
         self._tokens: dict[str, _Lease] = {}
@@ -270,6 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.owner.loans[username] += 1
         self.owner.runs[username].append(run)
+        self.owner.request_ids[username].append(self.headers.get("X-Request-Id"))
         fields = self.owner.fields
         self._answer(
             200,

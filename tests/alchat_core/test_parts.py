@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from conftest import ROOT, clean_environment
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, insert, select
+from sqlalchemy import insert, select
 
 from alchat_core.client import AlChatClient, Event
 from alchat_core.conversations.models import title_from
 from alchat_core.credential_manager import Loan
 from alchat_core.db.engine import Database
 from alchat_core.db.migrate import migrate
-from alchat_core.db.tables import conversations, messages, metadata, run_events, runs
+from alchat_core.db.tables import conversations, messages, run_events, runs
 from alchat_core.errors import RunError
 from alchat_core.ids import new_id
 from alchat_core.providers.lines import MalformedStreamError, ProviderReportedError, StreamReader
@@ -184,16 +182,6 @@ def test_a_secret_shows_nothing() -> None:
 )
 def test_a_title_is_the_first_words(content: str, title: str) -> None:
     assert title_from(content) == title
-
-
-def test_the_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/deep/alchat.db"
-    migrate(url)
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection)
-        assert compare_metadata(context, metadata) == []
-    engine.dispose()
 
 
 def _rows(database: Database, run_ids: list[str]) -> Any:

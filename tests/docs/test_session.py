@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 from pathlib import Path
 
-from tests.system import KEY, ROOT, System
-
-
-def script() -> str:
-    text = (ROOT / "docs" / "api.md").read_text("utf-8")
-    found = re.search(r"### A session with curl\n.*?```sh\n(.*?)```", text, re.DOTALL)
-    assert found is not None
-    return found[1]
+from tests.docs.scripts import run
+from tests.system import KEY, System
 
 
 def test_the_session_with_curl_runs_as_it_is_printed(tmp_path: Path):
     with System(tmp_path) as system:
         system.add_user("ana")
-        done = subprocess.run(
-            ["/bin/bash", "-euo", "pipefail", "-c", script()],
-            env={
-                **system.env,
-                "PAPITA": system.url,
-                "TOKEN": system.access_token("ana"),
-                "OPENAI_API_KEY": KEY,
-                "BASE_URL": f"{system.provider_url}/v1",
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+        done = run(
+            "api.md",
+            system,
+            TOKEN=system.access_token("ana"),
+            OPENAI_API_KEY=KEY,
+            BASE_URL=f"{system.provider_url}/v1",
         )
     assert done.returncode == 0, done.stderr
     tested, listed, which, renamed, too_late, deleted = done.stdout.strip().split("\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
@@ -16,12 +16,16 @@ from alchat_core.api.schemas import (
     NewConversation,
     NewMessage,
     NewRun,
+    Parameters,
     SentBody,
 )
 from alchat_core.errors import InvalidInput
 from alchat_core.runs.service import Sent
 
 router = APIRouter(prefix="/api", tags=["conversations"])
+
+# PostgreSQL cannot even compare with one.
+NO_NULL = r"^[^\x00]*$"
 
 IdempotencyKey = Annotated[
     str | None,
@@ -40,11 +44,19 @@ async def list_conversations(
     services: ServicesOf,
     search: Annotated[str | None, Query(max_length=200)] = None,
     archived: Annotated[bool, Query()] = False,
+    folder: Annotated[str | None, Query(max_length=100, pattern=NO_NULL)] = None,
+    tag: Annotated[str | None, Query(max_length=50, pattern=NO_NULL)] = None,
     cursor: Annotated[str | None, Query(max_length=400)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Response:
     page = await services.conversations.list(
-        user.id, search=search, archived=archived, cursor=cursor, limit=limit
+        user.id,
+        search=search,
+        archived=archived,
+        folder=folder,
+        tag=tag,
+        cursor=cursor,
+        limit=limit,
     )
     return json(
         {
@@ -58,7 +70,10 @@ async def list_conversations(
 async def create_conversation(
     user: UserOf, services: ServicesOf, body: NewConversation | None = None
 ) -> Response:
-    made = await services.conversations.create(user.id, title=body.title if body else None)
+    given = body or NewConversation(temporary=False)
+    made = await services.conversations.create(
+        user.id, title=given.title, temporary=given.temporary
+    )
     return json(made.as_json(), 201, {"Location": f"/api/conversations/{made.id}"})
 
 
@@ -70,24 +85,35 @@ async def get_conversation(conversation_id: str, user: UserOf, services: Service
 @router.patch(
     "/conversations/{conversation_id}",
     response_model=ConversationBody,
-    summary="Rename, pin, archive",
+    summary="Rename, pin, archive, sort, choose a branch",
 )
 async def update_conversation(
     conversation_id: str, body: ChangeConversation, user: UserOf, services: ServicesOf
 ) -> Response:
     changes = body.model_dump(exclude_unset=True)
-    if any(value is None for value in changes.values()):
-        raise InvalidInput("Leave a field out to keep it as it is; it cannot be null.")
+    if any(value is None for name, value in changes.items() if name != "folder"):
+        raise InvalidInput("Leave a field out to keep it as it is; only folder can be null.")
     if not changes:
         return json((await services.conversations.get(user.id, conversation_id)).as_json())
     changed = await services.conversations.change(user.id, conversation_id, changes)
     return json(changed.as_json())
 
 
-@router.delete("/conversations/{conversation_id}", status_code=204, summary="Delete")
+@router.delete("/conversations/{conversation_id}", status_code=204, summary="Delete, with undo")
 async def delete_conversation(conversation_id: str, user: UserOf, services: ServicesOf) -> Response:
     await services.runs.delete_conversation(user.id, conversation_id)
     return Response(status_code=204)
+
+
+@router.post(
+    "/conversations/{conversation_id}/restore",
+    response_model=ConversationBody,
+    summary="Take a deletion back",
+)
+async def restore_conversation(
+    conversation_id: str, user: UserOf, services: ServicesOf
+) -> Response:
+    return json((await services.conversations.restore(user.id, conversation_id)).as_json())
 
 
 @router.get(
@@ -130,9 +156,11 @@ async def send_message(
         body.content,
         model=body.model,
         parent_id=body.parent_id,
+        parameters=given(body.parameters),
+        first=body.parent_id is None and "parent_id" in body.model_fields_set,
         key=idempotency_key,
     )
-    return _accepted(sent)
+    return accepted(sent)
 
 
 @router.post(
@@ -149,12 +177,23 @@ async def retry_message(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     sent = await services.runs.retry(
-        user, message_id, model=body.model if body else None, key=idempotency_key
+        user,
+        message_id,
+        model=body.model if body else None,
+        parameters=given(body.parameters) if body else None,
+        key=idempotency_key,
     )
-    return _accepted(sent)
+    return accepted(sent)
 
 
-def _accepted(sent: Sent) -> Response:
+def given(parameters: Parameters | None) -> dict[str, Any] | None:
+    """Those that were given, under their names on the wire."""
+    if parameters is None:
+        return None
+    return parameters.model_dump(by_alias=True, exclude_none=True) or None
+
+
+def accepted(sent: Sent) -> Response:
     return json(
         {"messageId": sent.message_id, "runId": sent.run_id},
         202,

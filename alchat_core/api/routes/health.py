@@ -1,4 +1,4 @@
-"""Alive and ready."""
+"""Alive, ready, and the numbers of the process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from starlette.responses import Response
 from alchat_core.api.deps import ServicesOf, json
 from alchat_core.api.problems import problem
 from alchat_core.api.schemas import HealthBody, Problem
+from alchat_core.errors import DatabaseUnavailable, ShuttingDown
+from alchat_core.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["health"])
 
@@ -28,7 +30,16 @@ async def readyz(services: ServicesOf) -> Response:
     try:
         await services.database.ping()
     except (SQLAlchemyError, OSError):
-        return problem(503, "database-unreachable", "AL-Chat cannot reach its own database.")
+        raise DatabaseUnavailable from None
+    if services.runs.stopping:
+        raise ShuttingDown
+    if services.runs.events.stuck:
+        return problem(
+            503,
+            DatabaseUnavailable.code,
+            "AL-Chat cannot write its event log: the disk is full or faulty, or the database is"
+            " away. Events are held in memory and tried again; make room, or restart the database.",
+        )
     if not await services.verifier.papita_ready():
         return problem(
             503,
@@ -36,3 +47,20 @@ async def readyz(services: ServicesOf) -> Response:
             "AL-Chat cannot reach Papita. Check PAPITA_API_URL and that the portal runs.",
         )
     return json({"status": "ok"})
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics of this process",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "description": "Prometheus' text format, without any content.",
+        }
+    },
+)
+async def metrics(services: ServicesOf) -> Response:
+    return Response(
+        services.metrics.text(), media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"}
+    )

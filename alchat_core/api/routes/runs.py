@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from alchat_core.api.deps import ServicesOf, UserOf, json
-from alchat_core.api.schemas import RunBody
+from alchat_core.api.schemas import EventBody, RunBody
 from alchat_core.api.sse import EventStream
 from alchat_core.errors import InvalidInput
 
@@ -26,8 +26,10 @@ async def get_run(run_id: str, user: UserOf, services: ServicesOf) -> Response:
     response_class=Response,
     responses={
         200: {
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
-            "description": "`run.started`, `text.delta` {text}, then one of `run.completed`"
+            "content": {"text/event-stream": {"itemSchema": EventBody.model_json_schema()}},
+            "description": "`run.started`, `reasoning.delta` {text}, `text.delta` {text}, among"
+            " them `run.retrying` {attempt, code, waitSeconds}, `run.trimmed` {messagesLeftOut}"
+            " and `run.seam` {keptCharacters, code}, then one of `run.completed`"
             " {usage}, `run.failed` {code, message, retryable, retryAfter}, `run.cancelled`,"
             " `run.interrupted`, which ends the stream. Each has a number as its `id`.",
         },

@@ -1,0 +1,191 @@
+"""The search index over titles and messages: kept by whoever writes them, asked by this module.
+
+`alchat_core.conversations.words` makes the words; FTS5 on SQLite and a GIN index over a `tsvector`
+on PostgreSQL find them. Temporary conversations are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ARRAY, Text, bindparam, cast, func, insert, select, text, update
+from sqlalchemy.engine import Connection
+
+from alchat_core.conversations.models import UNTITLED, iso
+from alchat_core.conversations.words import Query, indexed, snippet
+from alchat_core.db.tables import conversations, search_texts
+
+# Of a longer message the snippet shows the beginning, if nothing is found before.
+MAX_SNIPPET_SOURCE = 200_000
+
+_OWNERS = select(conversations.c.id, conversations.c.owner).where(
+    conversations.c.id.in_(bindparam("wanted", expanding=True)), ~conversations.c.temporary
+)
+_of_it = search_texts.c.conversation_id == bindparam("conversation")
+_MESSAGE = update(search_texts).where(_of_it, search_texts.c.message_id == bindparam("message"))
+_TITLE = update(search_texts).where(_of_it, search_texts.c.message_id.is_(None))
+_WORDS: dict[str, Any] = {
+    "sqlite": bindparam("found"),
+    "postgresql": func.array_to_tsvector(cast(bindparam("found"), ARRAY(Text))),
+}
+_CHANGE_MESSAGE = {name: _MESSAGE.values(words=words) for name, words in _WORDS.items()}
+_CHANGE_TITLE = {name: _TITLE.values(words=words) for name, words in _WORDS.items()}
+_ADD = {
+    name: insert(search_texts).values(
+        conversation_id=bindparam("conversation"), message_id=bindparam("message"), words=words
+    )
+    for name, words in _WORDS.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The text of a message, or of a title, where there is no `message_id`.
+
+    `new`: it has no entry yet.
+    """
+
+    conversation_id: str
+    message_id: str | None
+    text: str
+    new: bool = False
+
+
+def put(connection: Connection, entries: Iterable[Entry]) -> None:
+    """Brings the index in line with what has been written in the same unit."""
+    entries = [entry for entry in entries if entry.text or not entry.new]
+    if not entries:
+        return
+    wanted = sorted({entry.conversation_id for entry in entries})
+    owners: dict[str, str] = {
+        row[0]: row[1] for row in connection.execute(_OWNERS, {"wanted": wanted})
+    }
+    engine = connection.dialect.name
+    for entry in entries:
+        owner = owners.get(entry.conversation_id)
+        if owner is None:
+            continue
+        words = indexed(owner, entry.text)
+        given = {
+            "conversation": entry.conversation_id,
+            "message": entry.message_id,
+            "found": " ".join(words) if engine == "sqlite" else words,
+        }
+        change = (_CHANGE_MESSAGE if entry.message_id else _CHANGE_TITLE)[engine]
+        if not entry.new and connection.execute(change, given).rowcount:
+            continue
+        if words:
+            connection.execute(_ADD[engine], given)
+
+
+def conversations_with(connection: Connection, owner: str, query: Query) -> Any:
+    """A subquery with the ids of the conversations where it is found, for `in_`."""
+    if connection.dialect.name == "sqlite":
+        found = text(
+            "SELECT search_texts.conversation_id FROM search_index CROSS JOIN search_texts"
+            " ON search_texts.number = search_index.rowid WHERE search_index MATCH :words"
+        )
+        return found.bindparams(words=query.fts5(owner))
+    return select(search_texts.c.conversation_id).where(
+        text("search_texts.words @@ CAST(:words AS tsquery)").bindparams(words=query.tsquery(owner))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What is None does not matter. Moments are milliseconds since 1970; `until` is excluded."""
+
+    folder: str | None = None
+    tag: str | None = None
+    archived: bool | None = None
+    role: str | None = None
+    model: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A message, or a title where there is no `message_id`. `number` orders hits, newest last."""
+
+    number: int
+    conversation_id: str
+    message_id: str | None
+    title: str | None
+    role: str | None
+    created_at: int
+    snippet: list[dict[str, str | bool]]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "conversationId": self.conversation_id,
+            "messageId": self.message_id,
+            "title": self.title or UNTITLED,
+            "role": self.role,
+            "createdAt": iso(self.created_at),
+            "snippet": self.snippet,
+        }
+
+
+# CROSS JOIN tells SQLite to ask the index first: it cannot know how few rows that one gives.
+_FIND = {
+    "sqlite": "search_index CROSS JOIN search_texts s ON s.number = search_index.rowid"
+    " CROSS JOIN conversations c ON c.id = s.conversation_id"
+    " LEFT JOIN messages m ON m.id = s.message_id WHERE search_index MATCH :words",
+    "postgresql": "search_texts s JOIN conversations c ON c.id = s.conversation_id"
+    " LEFT JOIN messages m ON m.id = s.message_id WHERE s.words @@ CAST(:words AS tsquery)",
+}
+_NUMBER = {"sqlite": "search_index.rowid", "postgresql": "s.number"}
+_MOMENT = "coalesce(m.created_at, c.created_at)"
+_CONDITIONS = {
+    "folder": "c.folder = :folder",
+    "tag": "EXISTS (SELECT 1 FROM conversation_tags t"
+    " WHERE t.conversation_id = c.id AND t.tag = :tag)",
+    "archived": "c.archived = :archived",
+    "role": "m.role = :role",
+    "model": "m.model = :model",
+    "since": f"{_MOMENT} >= :since",
+    "until": f"{_MOMENT} < :until",
+}
+
+
+def hits(
+    connection: Connection,
+    owner: str,
+    query: Query,
+    filters: Filters,
+    *,
+    below: int | None,
+    limit: int,
+) -> list[Hit]:
+    """The newest first, with numbers lower than `below`."""
+    engine = connection.dialect.name
+    given: dict[str, Any] = {
+        "words": query.fts5(owner) if engine == "sqlite" else query.tsquery(owner),
+        "owner": owner,
+        "count": limit,
+        "most": MAX_SNIPPET_SOURCE,
+    }
+    wanted = ["c.owner = :owner", "c.deleted_at IS NULL", "NOT c.temporary"]
+    for name, condition in _CONDITIONS.items():
+        value = getattr(filters, name)
+        if value is not None:
+            given[name] = value
+            wanted.append(condition)
+    if below is not None:
+        given["below"] = below
+        wanted.append(f"{_NUMBER[engine]} < :below")
+    rows = connection.execute(
+        text(
+            "SELECT s.number, s.conversation_id, s.message_id, c.title, m.role,"  # noqa: S608 - all of it is written above
+            f" {_MOMENT}, substr(coalesce(m.content, c.title), 1, :most) FROM {_FIND[engine]}"
+            f" AND {' AND '.join(wanted)} ORDER BY {_NUMBER[engine]} DESC LIMIT :count"
+        ),
+        given,
+    )
+    return [
+        Hit(number, conversation_id, message_id, title, role, moment, snippet(source, query))
+        for number, conversation_id, message_id, title, role, moment, source in rows
+    ]

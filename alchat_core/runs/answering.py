@@ -1,0 +1,274 @@
+"""The life of one answer: the key is borrowed, the provider asked, its text written to the log.
+
+Before the first word a failure that may pass is tried again by policy; an answer that the provider
+breaks off in the middle is asked for once more from the kept text on. Both stand in the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sized
+from dataclasses import dataclass, field
+
+from alchat_core.auth import User
+from alchat_core.conversations.tree import path
+from alchat_core.credential_manager import CredentialManager, Loan
+from alchat_core.db.engine import Database
+from alchat_core.errors import RunError
+from alchat_core.ids import now_ms
+from alchat_core.providers.backoff import pause_before
+from alchat_core.providers.openai_compatible import Answer, Provider, Thought, parameter_refused
+from alchat_core.providers.parameters import refused, sent_as
+from alchat_core.runs.events import COMPLETED, RETRYING, SEAM, TRIMMED, Ending
+from alchat_core.runs.live import Live
+from alchat_core.runs.log import DatabaseLog
+from alchat_core.runs.watch import LoanWatch
+from alchat_core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MAX_HISTORY = 2000
+CROWD = 16
+NAP_PER_RUN_SECONDS = 0.0002
+MAX_NAP_SECONDS = 0.02
+KEEP_MODELS_MS = 300 * 1000
+
+# How a provider is asked for the rest of an answer. What works everywhere is to say so: a message
+# of the assistant as the last one is gone on with by some (Anthropic's older models), needs a mark
+# of its own at others (Mistral, DeepSeek), starts a new answer at OpenAI, and is an error at more
+# and more of them.
+GO_ON = (
+    "Your last message was cut off. Go on exactly where it stopped, with the very next character:"
+    " repeat nothing that is there, add no remark, do not begin anew."
+)
+
+
+class _TooLong(RunError):
+    """The answer is longer than may be kept."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "provider-error",
+            "The answer became too long and was stopped. What had arrived is kept.",
+            retryable=False,
+        )
+
+
+@dataclass(slots=True)
+class _Work:
+    """What an answer has come to: `model` is None until the provider can be asked."""
+
+    live: Live
+    loan: Loan
+    room: int
+    attempt: int = 1
+    model: str | None = None
+    prompt: list[dict[str, str]] = field(default_factory=list)
+    begun: bool = False
+    left_out: int = 0
+
+
+class Answering:
+    """Built once per process. `running` are the answers that are being written."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        events: DatabaseLog,
+        credentials: CredentialManager,
+        provider: Provider,
+        watch: LoanWatch,
+        running: Sized,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._events = events
+        self._credentials = credentials
+        self._provider = provider
+        self._watch = watch
+        self._running = running
+        self._models: dict[str, tuple[tuple[str, ...], int]] = {}
+
+    async def write(self, live: Live) -> Ending:
+        """The whole answer. Raises `RunError`; what was written before it stands."""
+        room = self._settings.alchat_max_answer_chars - len(live.kept)
+        work = _Work(live, await self._borrow(live), room)
+        while True:
+            try:
+                return await self._ask(work)
+            except RunError as error:
+                if error.code == "context-too-long" and self._trim(work):
+                    continue
+                pause = self._pause(work, error)
+                if pause is None:
+                    raise
+                if work.begun:
+                    return await self._mend(work, error, pause)
+                work.attempt += 1
+                self._events.note(
+                    live.id,
+                    RETRYING,
+                    {
+                        "attempt": work.attempt,
+                        "code": error.code,
+                        "waitSeconds": round(pause, 3),
+                    },
+                )
+                await self._wait(work, error, pause)
+
+    def _trim(self, work: _Work) -> bool:
+        """Leaves the oldest messages out, where that is wanted; False if none could be."""
+        if not self._settings.alchat_trim_context or work.begun:
+            return False
+        shorter = trimmed(work.prompt, keep=3 if work.live.kept else 1)
+        left_out = len(work.prompt) - len(shorter)
+        if not left_out:
+            return False
+        work.prompt = shorter
+        work.left_out += left_out
+        self._events.note(work.live.id, TRIMMED, {"messagesLeftOut": work.left_out})
+        return True
+
+    def _pause(self, work: _Work, error: RunError) -> float | None:
+        """Seconds until the provider is asked once more, None if it is not."""
+        retries = self._settings.alchat_provider_retries
+        if not retries or not error.transient:
+            return None
+        limit = self._settings.alchat_retry_after_limit
+        if work.begun:
+            cut = error.code == "provider-cut-off"
+            return pause_before(2, error.retry_after, limit) if cut else None
+        if work.attempt > retries:
+            return None
+        return pause_before(work.attempt + 1, error.retry_after, limit)
+
+    async def _mend(self, work: _Work, error: RunError, pause: float) -> Ending:
+        """Asks once for the rest of an answer that the provider broke off."""
+        kept = self._events.written(work.live.id)
+        self._events.note(work.live.id, SEAM, {"keptCharacters": len(kept), "code": error.code})
+        await self._wait(work, error, pause)
+        work.prompt = going_on(work.prompt, work.live.kept, kept)
+        try:
+            return await self._ask(work)
+        except _TooLong:
+            raise
+        except RunError as failed:
+            if failed.code == "content-filtered":
+                raise
+            raise RunError("provider-cut-off") from None
+
+    async def models(self, user: User) -> tuple[str, ...]:
+        """Models of the user's credential, the default first. Raises `RunError`."""
+        loan = await self._credentials.borrow(user)
+        found = await self._provider.models(loan)
+        preferred = self._settings.alchat_default_model
+        if preferred:
+            found = tuple(dict.fromkeys([preferred, *found]))
+        self._keep_models(loan, found)
+        return found
+
+    async def _borrow(self, live: Live) -> Loan:
+        loan = await self._credentials.borrow(live.user, live.id)
+        self._watch.begin(live.id, loan)
+        return loan
+
+    async def _wait(self, work: _Work, error: RunError, pause: float) -> None:
+        """Until the provider may be asked once more, with a loan that holds."""
+        log.info("answer is tried again", extra={"runId": work.live.id, "code": error.code})
+        await asyncio.sleep(pause)
+        if not work.loan.live:
+            work.loan = await self._borrow(work.live)
+            self._events.borrowed(work.live.id, work.loan.credential_id, work.loan.credential_type)
+
+    async def _ask(self, work: _Work) -> Ending:
+        """One request to the provider, and its text into the log."""
+        live, loan = work.live, work.loan
+        if work.model is None:
+            model = live.model or await self._default_model(loan)
+            if live.parameters and (name := refused(model, live.parameters)):
+                raise parameter_refused(name)
+            work.prompt = await self._prompt(live)
+            work.model = model
+            self._events.started(live.id, model, loan.credential_id, loan.credential_type)
+        answer = Answer()
+        pieces = self._provider.stream(
+            loan, work.model, work.prompt, answer, sent_as(work.model, live.parameters or {})
+        )
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                work.room -= len(piece)
+                if work.room < 0:
+                    raise _TooLong
+                if type(piece) is Thought:
+                    self._events.reasoning(live.id, piece)
+                else:
+                    work.begun = True
+                    self._events.text(live.id, piece)
+                if len(self._running) > CROWD:
+                    # What arrives meanwhile is read at once; the log would hold it as long.
+                    await asyncio.sleep(
+                        min(MAX_NAP_SECONDS, len(self._running) * NAP_PER_RUN_SECONDS)
+                    )
+        return Ending(COMPLETED, {"usage": answer.usage})
+
+    async def _prompt(self, live: Live) -> list[dict[str, str]]:
+        """The branch that ends in the user's message; answers without text are left out."""
+        earlier = []
+        parent = live.parent_id
+        if parent is not None:
+            earlier = await self._database.read(
+                lambda connection: path(connection, live.conversation_id, parent, MAX_HISTORY)
+            )
+        prompt = [
+            {"role": message.role, "content": message.content}
+            for message in earlier
+            if message.content
+        ]
+        prompt.append({"role": "user", "content": live.content})
+        return going_on(prompt, "", live.kept) if live.kept else prompt
+
+    async def _default_model(self, loan: Loan) -> str:
+        if self._settings.alchat_default_model:
+            return self._settings.alchat_default_model
+        found, until = self._models.get(loan.credential_id, ((), 0))
+        if until <= now_ms():
+            found = await self._provider.models(loan)
+            self._keep_models(loan, found)
+        if not found:
+            raise RunError(
+                "model-not-found",
+                "The provider lists no model for your key. Choose a model, then try again.",
+            )
+        return found[0]
+
+    def _keep_models(self, loan: Loan, found: tuple[str, ...]) -> None:
+        self._models[loan.credential_id] = (found, now_ms() + KEEP_MODELS_MS)
+        if len(self._models) > 1000:
+            self._models.pop(next(iter(self._models)))
+
+
+def going_on(prompt: list[dict[str, str]], before: str, kept: str) -> list[dict[str, str]]:
+    """The prompt that asks for what comes after `kept`; `before` is what it asked for already."""
+    asked = prompt[:-2] if before else prompt
+    return [
+        *asked,
+        {"role": "assistant", "content": kept},
+        {"role": "user", "content": GO_ON},
+    ]
+
+
+def trimmed(prompt: list[dict[str, str]], *, keep: int) -> list[dict[str, str]]:
+    """The prompt without the older half of its text: a system prompt stays, and so do the last
+    `keep` messages. What is left begins with a message of the user. The same list if that is all.
+    """
+    first = 1 if prompt and prompt[0]["role"] == "system" else 0
+    end = len(prompt) - keep
+    half = sum(len(message["content"]) for message in prompt[first:end]) / 2
+    cut, gone = first, 0
+    while cut < end and (cut == first or gone < half or prompt[cut]["role"] != "user"):
+        gone += len(prompt[cut]["content"])
+        cut += 1
+    return [*prompt[:first], *prompt[cut:]]

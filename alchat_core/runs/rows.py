@@ -1,0 +1,239 @@
+"""The rows of runs: statements that are compiled once, and helpers that work within a unit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import and_, bindparam, exists, func, insert, literal, select, update
+from sqlalchemy.engine import Connection
+
+from alchat_core.conversations.models import Run
+from alchat_core.conversations.search import Entry, put
+from alchat_core.conversations.tree import ACTIVE_LEAF
+from alchat_core.db.tables import (
+    ACTIVE,
+    conversations,
+    idempotency_keys,
+    messages,
+    run_events,
+    runs,
+)
+from alchat_core.errors import InvalidInput, KeyReused
+from alchat_core.ids import now_ms
+from alchat_core.providers.parameters import refused
+from alchat_core.runs.events import INTERRUPTED, REASONING, TEXT
+from alchat_core.runs.live import Live, Sent
+
+# What is deleted is not there, although an undo may bring it back.
+_MINE = and_(conversations.c.owner == bindparam("who"), conversations.c.deleted_at.is_(None))
+_active = (
+    select(runs.c.id)
+    .where(runs.c.conversation_id == conversations.c.id, ACTIVE)
+    .limit(1)
+    .correlate(conversations)
+    .scalar_subquery()
+)
+_running = (
+    select(func.count())
+    .select_from(runs)
+    .where(runs.c.owner == bindparam("who"), ACTIVE)
+    .scalar_subquery()
+)
+SCENE = select(conversations.c.title, conversations.c.model, ACTIVE_LEAF, _active, _running).where(
+    conversations.c.id == bindparam("wanted"), _MINE
+)
+ROLE = select(messages.c.role).where(
+    messages.c.id == bindparam("message"), messages.c.conversation_id == bindparam("conversation")
+)
+OWNED_MESSAGE = (
+    select(messages.c.conversation_id, messages.c.role, messages.c.content, messages.c.parent_id)
+    .join(conversations, conversations.c.id == messages.c.conversation_id)
+    .where(messages.c.id == bindparam("message"), _MINE)
+)
+# The answer and its newest run, with the question that it answers.
+_question = messages.alias("question")
+BROKEN_OFF = (
+    select(
+        messages.c.conversation_id,
+        messages.c.role,
+        messages.c.content,
+        func.coalesce(messages.c.model, runs.c.model),
+        runs.c.state,
+        _question.c.id,
+        _question.c.content,
+        _question.c.parent_id,
+    )
+    .join(conversations, conversations.c.id == messages.c.conversation_id)
+    .outerjoin(runs, runs.c.message_id == messages.c.id)
+    .outerjoin(_question, _question.c.id == messages.c.parent_id)
+    .where(messages.c.id == bindparam("message"), _MINE)
+    .order_by(runs.c.id.desc())
+    .limit(1)
+)
+ADD_MESSAGE = insert(messages)
+ADD_RUN = insert(runs)
+MOVED = (
+    update(conversations)
+    .where(conversations.c.id == bindparam("conversation"))
+    .values(
+        title=bindparam("new_title"),
+        updated_at=bindparam("now"),
+        last_message_at=bindparam("now"),
+        active_leaf_id=bindparam("leaf"),
+    )
+)
+KEY = select(
+    idempotency_keys.c.digest, idempotency_keys.c.message_id, idempotency_keys.c.run_id
+).where(idempotency_keys.c.owner == bindparam("who"), idempotency_keys.c.key == bindparam("used"))
+RUN = select(
+    runs.c.id,
+    runs.c.conversation_id,
+    runs.c.message_id,
+    runs.c.user_message_id,
+    runs.c.state,
+    runs.c.model,
+    runs.c.created_at,
+    runs.c.finished_at,
+    runs.c.last_event,
+    runs.c.error,
+    runs.c.credential_id,
+    runs.c.credential_type,
+    runs.c.parameters,
+).where(
+    runs.c.id == bindparam("wanted"),
+    runs.c.owner == bindparam("who"),
+    exists().where(conversations.c.id == runs.c.conversation_id, _MINE),
+)
+
+
+def run_of(row: Sequence[Any]) -> Run:
+    """What `RUN` reads."""
+    return Run(*row)
+
+
+def add_run(connection: Connection, live: Live, title: str, now: int) -> None:
+    connection.execute(
+        ADD_RUN,
+        {
+            "id": live.id,
+            "owner": live.user.id,
+            "conversation_id": live.conversation_id,
+            "message_id": live.message_id,
+            "user_message_id": live.user_message_id,
+            "state": "queued",
+            "model": live.model,
+            "created_at": now,
+            "finished_at": None,
+            "last_event": 0,
+            "error": None,
+            "usage": None,
+            "credential_id": None,
+            "credential_type": None,
+            "parameters": live.parameters,
+        },
+    )
+    connection.execute(
+        MOVED,
+        {
+            "conversation": live.conversation_id,
+            "new_title": title,
+            "now": now,
+            "leaf": live.message_id,
+        },
+    )
+
+
+def check_parent(connection: Connection, conversation_id: str, parent_id: str) -> None:
+    wanted = {"message": parent_id, "conversation": conversation_id}
+    if connection.scalar(ROLE, wanted) != "assistant":
+        raise InvalidInput("parentId: name an answer in this conversation.")
+
+
+def mark_interrupted(connection: Connection, run_id: str, message_id: str) -> None:
+    rows = connection.execute(
+        select(run_events.c.number, run_events.c.type, run_events.c.data)
+        .where(run_events.c.run_id == run_id)
+        .order_by(run_events.c.number)
+    )
+    written = rows.all()
+    text, thoughts = (
+        "".join(orjson.loads(data)["text"] for _, kind, data in written if kind == wanted)
+        for wanted in (TEXT, REASONING)
+    )
+    last = (written[-1][0] if written else 0) + 1
+    now = now_ms()
+    connection.execute(
+        insert(run_events).values(run_id=run_id, number=last, type=INTERRUPTED, data="{}")
+    )
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(state="interrupted", finished_at=now, last_event=last)
+    )
+    connection.execute(
+        update(messages)
+        .where(messages.c.id == message_id)
+        # What an earlier run had written is there already.
+        .values(
+            content=messages.c.content + literal(text),
+            reasoning=func.coalesce(messages.c.reasoning, literal("")) + literal(thoughts)
+            if thoughts
+            else messages.c.reasoning,
+        )
+    )
+    conversation_id, content = connection.execute(
+        select(messages.c.conversation_id, messages.c.content).where(messages.c.id == message_id)
+    ).one()
+    put(connection, [Entry(conversation_id, message_id, content)])
+
+
+def message_row(
+    live: Live, message_id: str, parent_id: str | None, role: str, content: str, now: int
+) -> dict[str, Any]:
+    return {
+        "id": message_id,
+        "conversation_id": live.conversation_id,
+        "parent_id": parent_id,
+        "role": role,
+        "content": content,
+        "model": None,
+        "created_at": now,
+    }
+
+
+def digest_of(*parts: str | None, parameters: dict[str, Any] | None = None) -> str:
+    """What tells one request from another."""
+    whole = (*parts, parameters) if parameters else parts
+    return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def check_parameters(model: str | None, parameters: dict[str, Any] | None) -> None:
+    """Raises `InvalidInput` for a parameter that the model is known to refuse."""
+    name = refused(model, parameters) if model and parameters else None
+    if name is not None:
+        raise InvalidInput(f"parameters.{name}: this model does not take it. Leave it out.")
+
+
+def replay(connection: Connection, owner: str, key: str, digest: str) -> Sent | None:
+    row = (connection.execute(KEY, {"who": owner, "used": key})).first()
+    if row is None:
+        return None
+    if row[0] != digest:
+        raise KeyReused
+    return Sent(row[1], row[2])
+
+
+def remember(connection: Connection, live: Live, key: str, digest: str, now: int) -> None:
+    connection.execute(
+        insert(idempotency_keys).values(
+            owner=live.user.id,
+            key=key,
+            digest=digest,
+            message_id=live.message_id,
+            run_id=live.id,
+            created_at=now,
+        )
+    )
