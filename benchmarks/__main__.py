@@ -1,6 +1,7 @@
-"""`python -m benchmarks [ttft] [streams] [browser] [resolve] [rotate]`: measures, prints a table.
+"""`python -m benchmarks [part …]`: measures, prints a table.
 
-Without a name all parts run. Results go to benchmarks/results/<part>.json.
+The parts are ttft, streams, browser, resolve, rotate and history; without a name all of them run.
+Results go to benchmarks/results/<part>.json.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from playwright.sync_api import Error as PlaywrightError
 
-from benchmarks import browser
+from benchmarks import browser, history
 from benchmarks.system import (
     ENGINES,
     QUIET,
@@ -252,12 +253,38 @@ def rotate() -> Part:
     return Part(found, rows)
 
 
+def read_history() -> Part:
+    found: dict[str, Any] = {}
+    rows = []
+    for engine in ENGINES:
+        with running(engine) as system:
+            (token,) = system.user_tokens(system.add_users("historian", 1))
+            job = {
+                "job": "history",
+                "count": 100,
+                "warmUp": 5,
+                "token": token,
+                "paths": history.paths(
+                    history.fill(system.alchat_database(), history.owner_of(token))
+                ),
+                **system.addresses(),
+            }
+            taken = found[engine] = load(job)
+        rows += [
+            Row(f"{engine}: {name}, p95", each["p95Ms"], "ms", 30 if "page" in name else 50)
+            for name, each in taken.items()
+            if isinstance(each, dict)
+        ]
+    return Part(found, rows)
+
+
 PARTS: dict[str, Callable[[], Part]] = {
     "ttft": ttft,
     "streams": streams,
     "browser": in_browser,
     "resolve": resolve,
     "rotate": rotate,
+    "history": read_history,
 }
 
 

@@ -271,6 +271,28 @@ async def resolve(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+async def history(job: dict[str, Any]) -> dict[str, Any]:
+    """Reads each address one after the other, over and over."""
+    headers = {"Authorization": f"Bearer {job['token']}"}
+    found = {}
+    async with aiohttp.ClientSession(headers=headers) as http:
+        for name, path in job["paths"].items():
+            times = []
+            for turn in range(job["warmUp"] + job["count"]):
+                begin = time.perf_counter()
+                async with http.get(job["alchat"] + path) as answer:
+                    _expect(answer, 200)
+                    body = await answer.read()
+                if turn >= job["warmUp"]:
+                    times.append(time.perf_counter() - begin)
+            found[name] = {
+                "p50Ms": percentile(times, 50) * 1000,
+                "p95Ms": percentile(times, 95) * 1000,
+                "bytes": len(body),
+            }
+    return found
+
+
 async def rotate(job: dict[str, Any]) -> dict[str, Any]:
     """Clients that borrow all the time while the root key is rotated by another process."""
     times: list[tuple[float, float]] = []
@@ -308,7 +330,7 @@ async def rotate(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-JOBS = {"ttft": ttft, "streams": streams, "resolve": resolve, "rotate": rotate}
+JOBS = {"ttft": ttft, "streams": streams, "resolve": resolve, "rotate": rotate, "history": history}
 
 
 def main() -> int:

@@ -106,6 +106,11 @@ class Bench(System):
         ((count,),) = self._rows("SELECT count(*) FROM audit_log")
         return int(count)
 
+    def alchat_database(self) -> str:
+        """Where AL-Chat keeps its conversations."""
+        path = self.folder / "data" / "alchat.db"
+        return self.env.get("ALCHAT_DATABASE_URL", f"sqlite:///{path}")
+
     def _rows(self, query: LiteralString) -> list[tuple[Any, ...]]:
         url = self.env.get("PAPITA_DATABASE_URL")
         if url is not None:
@@ -157,11 +162,12 @@ def wait_until_quiet(seconds: float = 60.0) -> float:
 def running(engine: str = "sqlite", **settings: str) -> Iterator[Bench]:
     """The whole system, ready. Its folder goes with it.
 
-    `engine` keeps Papita's data, with every commit on the disk; `settings` go to all processes.
+    `engine` keeps the data of both, with every commit on the disk; `settings` go to all processes.
     """
     with contextlib.ExitStack() as stack:
-        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="papita-benchmark-"))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="papita-benchmark-"))
         if engine == "postgresql":
             server = stack.enter_context(durable_server())
-            settings["PAPITA_DATABASE_URL"] = stack.enter_context(server.database())
-        yield stack.enter_context(Bench(Path(name) / "system", alchat=True, settings=settings))
+            for name in ("PAPITA_DATABASE_URL", "ALCHAT_DATABASE_URL"):
+                settings[name] = stack.enter_context(server.database())
+        yield stack.enter_context(Bench(Path(folder) / "system", alchat=True, settings=settings))

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser_binary import FLAGS, find_browser
+from tests.papita_core.postgres import Postgres, shared_server
 from tests.system import System
 
 # The same examples in every run, so that a failure is the fault of the change that brought it.
@@ -46,6 +47,14 @@ def _clean_environment() -> None:
     for name in list(os.environ):
         if name.startswith(("PAPITA_", "ALCHAT_")):
             del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """One server for all workers of the run."""
+    base = tmp_path_factory.getbasetemp()
+    with shared_server(base.parent if base.name.startswith("popen-") else base) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import requests
@@ -12,7 +12,7 @@ from fake_papita import FakePapita
 
 from alchat_core.client import AlChatClient, Conflict, Event, Invalid, NotFound, Sent, UserClient
 from demo.provider.scripts import script_for
-from tests.papita_core.postgres import Postgres, shared_server
+from tests.papita_core.postgres import Postgres
 
 WHOLE = script_for("stream-3000-3").text
 
@@ -221,13 +221,6 @@ def test_the_next_message_reads_the_whole_answer(
     assert provider.requests()["recent"][-1]["messages"] == 3
     wait_until(lambda: len(user.messages(conversation_id).items) == 4)
     assert ask(user, "echo")[-1].type == "run.completed"
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    base = tmp_path_factory.getbasetemp()
-    with shared_server(base.parent if base.name.startswith("popen-") else base) as server:
-        yield server
 
 
 def test_continuing_with_thoughts_and_parameters_on_postgresql(

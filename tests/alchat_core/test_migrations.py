@@ -15,14 +15,7 @@ from sqlalchemy import create_engine, inspect
 
 from alchat_core.db.migrate import SCRIPTS, migrate
 from alchat_core.db.tables import metadata
-from tests.papita_core.postgres import Postgres, shared_server
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    base = tmp_path_factory.getbasetemp()
-    with shared_server(base.parent if base.name.startswith("popen-") else base) as server:
-        yield server
+from tests.papita_core.postgres import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

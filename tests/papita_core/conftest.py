@@ -17,15 +17,8 @@ import pytest
 from papita_core.db import Database
 from papita_core.db.migrate import migrate
 from tests.papita_core.house import ROOT, House
-from tests.papita_core.postgres import Postgres, shared_server
+from tests.papita_core.postgres import Postgres
 from tests.papita_core.starter import Starter
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    base = tmp_path_factory.getbasetemp()
-    with shared_server(base.parent if base.name.startswith("popen-") else base) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

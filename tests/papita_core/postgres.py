@@ -65,7 +65,7 @@ def shared_server(run_folder: Path) -> Iterator[Postgres]:
     users = run_folder / "postgres-users"
     users.mkdir(exist_ok=True)
     note = run_folder / "postgres-folder"
-    me = users / str(os.getpid())
+    me = users / f"{os.getpid()}-{next(NUMBERS)}"
     with _alone(run_folder):
         if not note.exists():
             folder = Path(tempfile.mkdtemp(prefix="papita-pg-"))
