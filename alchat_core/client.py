@@ -357,13 +357,11 @@ class UserClient:
             "parentId": parent_id,
             "parameters": parameters,
         }
-        found = self._call(
-            "POST",
+        return self._start(
             f"/api/conversations/{_id(conversation_id)}/messages",
-            body={name: value for name, value in given.items() if value is not None},
-            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
+            {name: value for name, value in given.items() if value is not None},
+            idempotency_key,
         )
-        return Sent(found["messageId"], found["runId"])
 
     def retry(
         self,
@@ -373,13 +371,11 @@ class UserClient:
         parameters: Mapping[str, Any] | None = None,
     ) -> Sent:
         """One more answer to a message of the user."""
-        found = self._call(
-            "POST",
+        return self._start(
             f"/api/messages/{_id(user_message_id)}/runs",
-            body=_chosen(model, parameters),
-            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
+            _chosen(model, parameters),
+            idempotency_key,
         )
-        return Sent(found["messageId"], found["runId"])
 
     def go_on(
         self,
@@ -389,12 +385,16 @@ class UserClient:
         parameters: Mapping[str, Any] | None = None,
     ) -> Sent:
         """Continues an answer that was broken off; the events of the run have the new text only."""
-        found = self._call(
-            "POST",
+        return self._start(
             f"/api/messages/{_id(message_id)}/continue",
-            body=_chosen(model, parameters),
-            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
+            _chosen(model, parameters),
+            idempotency_key,
         )
+
+    def _start(self, path: str, body: dict[str, Any], idempotency_key: str | None) -> Sent:
+        """Starts an answer; without a key of the caller's own it gets one."""
+        key = idempotency_key or uuid.uuid4().hex
+        found = self._call("POST", path, body=body, headers={"Idempotency-Key": key})
         return Sent(found["messageId"], found["runId"])
 
     def run(self, run_id: str) -> Run:

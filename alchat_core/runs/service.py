@@ -155,9 +155,7 @@ class RunService:
                 "send", conversation_id, content, model, place, parameters=parameters
             )
 
-        def unit(connection: Connection) -> Live | Sent:
-            if key and (replayed := replay(connection, user.id, key, digest)):
-                return replayed
+        def unit(connection: Connection) -> Live:
             title, remembered, leaf = self._scene(connection, user.id, conversation_id)
             if parent_id is not None:
                 check_parent(connection, conversation_id, parent_id)
@@ -182,11 +180,9 @@ class RunService:
             if not title:
                 written.append(Entry(conversation_id, None, title_from(content), new=True))
             put(connection, written)
-            if key:
-                remember(connection, live, key, digest, now)
             return live
 
-        return await self._launch(unit)
+        return await self._launch(_once(user, key, digest, unit))
 
     async def retry(
         self,
@@ -200,9 +196,7 @@ class RunService:
         """One more answer to a message of the user, beside the earlier ones."""
         digest = digest_of("retry", message_id, model, parameters=parameters) if key else ""
 
-        def unit(connection: Connection) -> Live | Sent:
-            if key and (replayed := replay(connection, user.id, key, digest)):
-                return replayed
+        def unit(connection: Connection) -> Live:
             row = connection.execute(OWNED_MESSAGE, {"message": message_id, "who": user.id}).first()
             if row is None:
                 raise NotFound
@@ -228,11 +222,9 @@ class RunService:
                 [message_row(live, live.message_id, message_id, "assistant", "", now)],
             )
             add_run(connection, live, title or title_from(content), now)
-            if key:
-                remember(connection, live, key, digest, now)
             return live
 
-        return await self._launch(unit)
+        return await self._launch(_once(user, key, digest, unit))
 
     async def go_on(
         self,
@@ -249,9 +241,7 @@ class RunService:
         """
         digest = digest_of("continue", message_id, model, parameters=parameters) if key else ""
 
-        def unit(connection: Connection) -> Live | Sent:
-            if key and (replayed := replay(connection, user.id, key, digest)):
-                return replayed
+        def unit(connection: Connection) -> Live:
             row = connection.execute(BROKEN_OFF, {"message": message_id, "who": user.id}).first()
             if row is None:
                 raise NotFound
@@ -276,11 +266,9 @@ class RunService:
             )
             check_parameters(live.model, parameters)
             add_run(connection, live, title or title_from(question), now)
-            if key:
-                remember(connection, live, key, digest, now)
             return live
 
-        return await self._launch(unit)
+        return await self._launch(_once(user, key, digest, unit))
 
     async def get(self, owner: str, run_id: str) -> Run:
         """Raises `NotFound`."""
@@ -404,3 +392,17 @@ class RunService:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(finished)
         log.info("answer ended", extra={"outcome": ending.state})
+
+
+def _once(user: User, key: str | None, digest: str, unit: Unit[Live]) -> Unit[Live | Sent]:
+    """The unit, which a repetition under the same Idempotency-Key does not do again."""
+
+    def keyed(connection: Connection) -> Live | Sent:
+        if key and (replayed := replay(connection, user.id, key, digest)):
+            return replayed
+        live = unit(connection)
+        if key:
+            remember(connection, live, key, digest, now_ms())
+        return live
+
+    return keyed
