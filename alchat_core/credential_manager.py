@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,13 +23,19 @@ from alchat_core.auth import User
 from alchat_core.errors import RunError
 from alchat_core.papita import PapitaAnswer, PapitaCallError, PapitaClient
 from alchat_core.secret import Secret
-from alchat_core.settings import CREDENTIAL_TYPE, PROJECT_ID, Settings
+from alchat_core.settings import (
+    CREDENTIAL_TYPE,
+    PROJECT_ID,
+    TOOL_CREDENTIAL_TYPE,
+    Settings,
+)
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type, not a token
 CHECK_PATH = "/api/leases/check"
 CHECK_SECONDS = 5.0
+USAGE_PATH = "/api/usage"
 MAX_CHECKED = 500
 MAX_TOKENS = 1000
 
@@ -45,7 +51,7 @@ class Loan:
     """A borrowed credential, for one answer or one list of models.
 
     `api_key` is None where the provider asks for none, as a local server may. `credential_type` is
-    what it really is: any type that speaks the OpenAI protocol.
+    what it really is: any type that speaks the OpenAI protocol. `budget` is as in `run.budget`.
     """
 
     credential_id: str
@@ -57,6 +63,7 @@ class Loan:
     project: str | None = field(default=None, repr=False)
     expires_at: float = math.inf
     deadline: float = math.inf
+    budget: dict[str, Any] | None = None
 
     @property
     def live(self) -> bool:
@@ -87,6 +94,10 @@ class _ProjectToken:
         return self.expires_at > time.time() and self.deadline > time.monotonic()
 
 
+# User, sign-in or access token, and what was asked for.
+_Place = tuple[str, str, str]
+
+
 class CredentialManager:
     """Built once per process."""
 
@@ -96,23 +107,35 @@ class CredentialManager:
         given = settings.alchat_client_secret
         self._client_secret = Secret(given.get_secret_value()) if given else None
         self._client_secret_path = settings.client_secret_path
-        self._tokens: OrderedDict[tuple[str, str], _ProjectToken] = OrderedDict()
-        self._pending: dict[tuple[str, str], asyncio.Task[_ProjectToken]] = {}
+        self._tokens: OrderedDict[_Place, _ProjectToken] = OrderedDict()
+        self._pending: dict[_Place, asyncio.Task[_ProjectToken]] = {}
 
     async def borrow(self, user: User, run_id: str | None = None) -> Loan:
         """The user's key, on Papita's record as read for `run_id`. Raises `RunError`."""
-        place = (user.id, user.ground_id)
+        return _read(await self._borrowed(user, CREDENTIAL_TYPE, run_id, None))
+
+    async def borrow_for(self, user: User, url: str, run_id: str | None = None) -> Loan:
+        """The user's token for the tool server at this URL, and for nothing else. Raises `RunError`."""
+        loan = _read(await self._borrowed(user, TOOL_CREDENTIAL_TYPE, run_id, url))
+        if loan.api_key is None or loan.base_url != url.rstrip("/"):
+            raise RunError("papita-error")
+        return loan
+
+    async def _borrowed(
+        self, user: User, asked: str, run_id: str | None, url: str | None
+    ) -> PapitaAnswer:
+        place = (user.id, user.ground_id, asked)
         token = self._tokens.get(place)
         if token is not None and token.live:
-            answer = await self._lend(user, token, run_id)
+            answer = await self._lend(user, token, asked, run_id, url)
             if answer.status not in (401, 403):
-                return _read(answer)
+                return answer
             # The row behind the token may have ended while a new one would be granted: the user
             # has taken the permission back and given it again, say.
             if self._tokens.get(place) is token:
                 del self._tokens[place]
         token = await self._exchanged(place, user)
-        return _read(await self._lend(user, token, run_id))
+        return await self._lend(user, token, asked, run_id, url)
 
     async def ended(self, loans: Sequence[tuple[str, str]]) -> list[Ended]:
         """Those of the (lease id, credential id) pairs, 500 at most, that have ended.
@@ -138,7 +161,13 @@ class CredentialManager:
         except (KeyError, TypeError):
             raise PapitaCallError(reached=True) from None
 
-    async def _exchanged(self, place: tuple[str, str], user: User) -> _ProjectToken:
+    async def report(self, records: Sequence[dict[str, Any]]) -> PapitaAnswer:
+        """Tells Papita what was spent with its loans. Raises `PapitaCallError` and `RunError`."""
+        return await self._papita.request(
+            "POST", USAGE_PATH, auth=self._client(), json={"records": list(records)}
+        )
+
+    async def _exchanged(self, place: _Place, user: User) -> _ProjectToken:
         """A new project token; those who wait for the same one share one exchange."""
         task = self._pending.get(place)
         if task is None:
@@ -147,14 +176,14 @@ class CredentialManager:
             task.add_done_callback(lambda _done: self._pending.pop(place, None))
         return await asyncio.shield(task)
 
-    async def _exchange_and_keep(self, place: tuple[str, str], user: User) -> _ProjectToken:
-        token = await self._exchange(user)
+    async def _exchange_and_keep(self, place: _Place, user: User) -> _ProjectToken:
+        token = await self._exchange(user, place[2])
         self._tokens[place] = token
         while len(self._tokens) > MAX_TOKENS:
             self._tokens.popitem(last=False)
         return token
 
-    async def _exchange(self, user: User) -> _ProjectToken:
+    async def _exchange(self, user: User, asked: str) -> _ProjectToken:
         begin, wall = time.monotonic(), time.time()
         answer = await self._request(
             "POST",
@@ -165,7 +194,7 @@ class CredentialManager:
                 "subject_token": user.token.reveal(),
                 "subject_token_type": ACCESS_TOKEN,
                 "scope": "credential:use",
-                "credential_type": CREDENTIAL_TYPE,
+                "credential_type": asked,
             },
         )
         _check(answer)
@@ -174,18 +203,22 @@ class CredentialManager:
             raise RunError("papita-error")
         return _ProjectToken(Secret(value), wall + life, begin + life)
 
-    async def _lend(self, user: User, token: _ProjectToken, run_id: str | None) -> PapitaAnswer:
-        asked = {
+    async def _lend(
+        self, user: User, token: _ProjectToken, asked: str, run_id: str | None, url: str | None
+    ) -> PapitaAnswer:
+        wanted = {
             "username": user.username,
-            "credentialType": CREDENTIAL_TYPE,
+            "credentialType": asked,
             "projectId": PROJECT_ID,
         }
         if run_id is not None:
-            asked["runId"] = run_id
+            wanted["runId"] = run_id
+        if url is not None:
+            wanted["baseUrl"] = url
         return await self._request(
             "GET",
             "/api/credentials",
-            params=asked,
+            params=wanted,
             headers={"Authorization": f"Bearer {token.value.reveal()}"},
         )
 
@@ -237,6 +270,8 @@ def _check(answer: PapitaAnswer) -> None:
     oauth = answer.body.get("error")
     if code in _REFUSALS:
         raise RunError(_REFUSALS[code])
+    if code == "budget-exceeded":
+        raise _budget_exceeded(_budget(answer.body.get("budget")))
     if code == "vault-sealed":
         raise RunError("vault-sealed", retry_after=answer.retry_after)
     if code == "secret-unreadable":
@@ -270,6 +305,7 @@ def _read(answer: PapitaAnswer) -> Loan:
         key, organization, project = (
             fields.get(name) or None for name in ("api_key", "organization", "project")
         )
+        key = key or fields.get("token") or None
         if not all(isinstance(text, str) and text for text in (identity, kind, lease)):
             raise ValueError
         if not all(
@@ -294,6 +330,44 @@ def _read(answer: PapitaAnswer) -> Loan:
         project,
         expires_at,
         time.monotonic() + max(0.0, expires_at - time.time()),
+        _budget(answer.body.get("budget")),
+    )
+
+
+def _budget(value: object) -> dict[str, Any] | None:
+    """Where the budget of a credential stands, as users get to see it; None for anything else."""
+    if not isinstance(value, dict) or value.get("period") not in ("day", "month"):
+        return None
+    amounts = [value.get("limitUsd"), value.get("spentUsd")]
+    try:
+        anew = _moment(value["beginsAnewAt"])
+        limit, spent = (float(amount) for amount in amounts if type(amount) in (int, float))  # type: ignore[arg-type]
+        if not (math.isfinite(anew) and math.isfinite(limit) and math.isfinite(spent)):
+            return None
+        begins = datetime.fromtimestamp(anew, UTC).isoformat().replace("+00:00", "Z")
+    except (KeyError, ValueError, OverflowError, OSError):
+        return None
+    return {
+        "limitUsd": limit,
+        "spentUsd": spent,
+        "period": value["period"],
+        "warning": value.get("warning") is True,
+        "beginsAnewAt": begins,
+    }
+
+
+def _budget_exceeded(budget: dict[str, Any] | None) -> RunError:
+    if budget is None:
+        return RunError("budget-exceeded")
+    anew = datetime.fromisoformat(budget["beginsAnewAt"])
+    which = "today" if budget["period"] == "day" else "this month"
+    return RunError(
+        "budget-exceeded",
+        f"The budget of your key is used up: ${budget['spentUsd']:,.2f} of"
+        f" ${budget['limitUsd']:,.2f} {which}. It begins anew on {anew.day} {anew:%B %Y}, 00:00"
+        " UTC. Until then raise it under Credentials or add another key, or ask whoever shares"
+        " the key with you.",
+        retry_after=max(1, math.ceil(anew.timestamp() - time.time())),
     )
 
 

@@ -3,12 +3,24 @@
     AlChatServiceError
     ├── Refused                     an answer to a request; `status` and `code` as in the API
     │   ├── Unauthenticated  401    no token, or one that Papita did not issue for AL-Chat
+    │   ├── NotYours         403    shared by somebody else, and so not to be changed
     │   ├── NotFound         404    not there, or not yours: never told apart
     │   ├── RunActive        409    an answer in this conversation is still being written
     │   ├── NothingToContinue 409   an answer that was not broken off, or of which nothing is kept
+    │   ├── CallNotWaiting   409    a call of a tool that nobody has to decide about (any more)
+    │   ├── AttachmentSpaceUsed 413  all files of the user together
+    │   ├── UnsupportedAttachment 415
     │   ├── InvalidInput     422
+    │   ├── UnreadableAttachment 422  of a kind that is read, but not this one
     │   ├── KeyReused        422    an Idempotency-Key that came with another request
     │   ├── TooManyRunning   429
+    │   ├── TooManyUploads   429
+    │   ├── TooManyAssistants 429
+    │   ├── TooManyToolServers 429
+    │   ├── TooManyShares    429
+    │   ├── ToolServerFailed 502    a tool server that could not be asked for its tools
+    │   ├── ImportRunning    429
+    │   ├── NothingImported  422    a file of which nothing could be taken
     │   └── NotReady         503
     └── RunError                    why an answer failed; `code` is one of `RUN_ERRORS`
 
@@ -49,6 +61,15 @@ class NotFound(Refused):
     title = "There is no such thing here."
 
 
+class NotYours(Refused):
+    status = 403
+    code = "not-yours"
+    title = (
+        "Somebody else shares this, and only its owner can change it."
+        " Make one of your own from it and change that."
+    )
+
+
 class RunActive(Refused):
     status = 409
     code = "run-active"
@@ -67,10 +88,49 @@ class NothingToContinue(Refused):
     )
 
 
+class CallNotWaiting(Refused):
+    status = 409
+    code = "call-not-waiting"
+    title = (
+        "This call does not wait for a decision: it was decided already, or its answer has ended."
+        " Read the answer again."
+    )
+
+
 class InvalidInput(Refused):
     status = 422
     code = "invalid-input"
     title = "What was sent cannot be used."
+
+
+class AttachmentSpaceUsed(Refused):
+    status = 413
+    code = "attachment-space-used"
+    title = (
+        "Your files take all the space that you have here."
+        " Delete conversations with files, or files, then upload again."
+    )
+
+
+class UnsupportedAttachment(Refused):
+    status = 415
+    code = "attachment-unsupported"
+    title = (
+        "AL-Chat does not read this kind of file. It takes PNG, JPEG, WebP and GIF images, PDF,"
+        " DOCX, and text of any kind. Save it as one of these and upload it again."
+    )
+
+
+class UnreadableAttachment(Refused):
+    status = 422
+    code = "attachment-unreadable"
+    title = "The file cannot be read."
+
+
+class TooManyUploads(Refused):
+    status = 429
+    code = "too-many-uploads"
+    title = "You are uploading too many files at once. Wait until one is done, then send the next."
 
 
 class KeyReused(Refused):
@@ -83,6 +143,51 @@ class TooManyRunning(Refused):
     status = 429
     code = "too-many-running"
     title = "You have too many answers running. Wait until one ends or stop one, then send again."
+
+
+class TooManyAssistants(Refused):
+    status = 429
+    code = "too-many-assistants"
+    title = "You keep as many prompts and assistants as you may. Delete one, then add this one."
+
+
+class TooManyToolServers(Refused):
+    status = 429
+    code = "too-many-tool-servers"
+    title = "You keep as many tool servers as you may. Delete one, then add this one."
+
+
+class ToolServerFailed(Refused):
+    status = 502
+    code = "tool-server-failed"
+    title = "The tool server could not be asked for its tools. Check its address, then try again."
+
+
+class TooManyShares(Refused):
+    status = 429
+    code = "too-many-shares"
+    title = "You share as many snapshots as you may. Revoke one, then share again."
+
+
+class ImportRunning(Refused):
+    status = 429
+    code = "import-running"
+    title = "An import of yours is still running. Wait until it ends, then import again."
+
+
+class NothingImported(Refused):
+    """`report` is the answer that an import gives which has taken something."""
+
+    status = 422
+    code = "nothing-imported"
+    title = (
+        "Nothing was imported. The report names what is in the file and why it was not taken;"
+        " what is here already is not taken twice."
+    )
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        super().__init__()
+        self.report = report
 
 
 class NotReady(Refused):
@@ -173,6 +278,12 @@ RUN_ERRORS: dict[str, Explanation] = {
         True,
         502,
     ),
+    "budget-exceeded": Explanation(
+        "The budget of your key in Papita is used up. Raise it under Credentials, add another key,"
+        " or wait until it begins anew.",
+        False,
+        429,
+    ),
     "quota-exceeded": Explanation(
         "Your account with the provider has no quota left, and a new key would not change that."
         " Check its plan and billing, then try again.",
@@ -195,6 +306,35 @@ RUN_ERRORS: dict[str, Explanation] = {
         " Start a new conversation or choose a model with a larger context.",
         False,
         413,
+    ),
+    "images-refused": Explanation(
+        "The model does not take images. Choose another model, or send the message without them.",
+        False,
+        422,
+    ),
+    "attachment-missing": Explanation(
+        "A file of this conversation cannot be read any more, so it could not be sent."
+        " Send the message again without it, or upload it anew.",
+        False,
+        409,
+    ),
+    "tools-refused": Explanation(
+        "The model does not take tools. Choose another model, or switch the tools of this"
+        " conversation off, then try again.",
+        False,
+        422,
+    ),
+    "too-many-tool-rounds": Explanation(
+        "The model called tools again and again without coming to an end, so it was stopped."
+        " What it wrote is kept; ask for less at a time.",
+        True,
+        422,
+    ),
+    "approval-timeout": Explanation(
+        "Nobody decided in time whether a tool may be called, so the answer was stopped. What was"
+        " written is kept; ask again when you are there to decide.",
+        True,
+        409,
     ),
     "content-filtered": Explanation(
         "The provider's content filter stopped this answer. Rephrase the message and try again.",

@@ -119,3 +119,5 @@ def configure(level: str, form: str) -> None:
         logger.propagate = True
     logging.getLogger("uvicorn.access").setLevel(logging.CRITICAL)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # It says what servers sent.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)

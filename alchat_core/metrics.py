@@ -37,6 +37,12 @@ class Metrics:
             ("outcome", "code"),
             registry=self._registry,
         )
+        self._titles = Counter(
+            "alchat_titles",
+            "Titles that a model was asked for, by how that ended.",
+            ("outcome", "code"),
+            registry=self._registry,
+        )
         self._first_token = Histogram(
             "alchat_time_to_first_token_seconds",
             "From a message that was taken to the first text that a follower can see.",
@@ -58,7 +64,8 @@ class Metrics:
         )
         self._papita = Histogram(
             "alchat_papita_request_seconds",
-            "Requests to Papita: exchange of a token, loan of a key, check of leases, public keys.",
+            "Requests to Papita: exchange of a token, loan of a key, check of leases, public keys,"
+            " report of usage.",
             ("request", "outcome"),
             buckets=_PAPITA,
             registry=self._registry,
@@ -70,6 +77,9 @@ class Metrics:
 
     def run_ended(self, outcome: str, code: str) -> None:
         self._runs.labels(outcome, code).inc()
+
+    def title_made(self, outcome: str, code: str) -> None:
+        self._titles.labels(outcome, code).inc()
 
     def first_token(self, seconds: float, added: float) -> None:
         self._first_token.observe(seconds)
@@ -90,5 +100,6 @@ _REQUESTS = {
     "/api/token": "exchange",
     "/api/credentials": "loan",
     "/api/leases/check": "check",
+    "/api/usage": "usage",
     "/api/.well-known/jwks.json": "keys",
 }

@@ -25,6 +25,7 @@ from pydantic_settings import (
 PREFIXES = ("PAPITA_", "ALCHAT_")
 PROJECT_ID = "al-chat"
 CREDENTIAL_TYPE = "openai"
+TOOL_CREDENTIAL_TYPE = "mcp"
 
 # Only the portal reads these; both services run in one environment as a rule.
 PORTAL_NAMES = frozenset({"ALCHAT_URL"})
@@ -74,11 +75,42 @@ class Settings(BaseSettings):
     alchat_max_message_chars: int = Field(
         200_000, ge=1, description="Longest message that is taken, in characters."
     )
+    alchat_max_prompt_chars: int = Field(
+        32_000,
+        ge=1,
+        description="Longest system prompt, prompt or assistant that is taken, in characters.",
+    )
+    alchat_max_assistants: int = Field(
+        200, ge=0, description="Prompts and assistants that one user may keep."
+    )
     alchat_max_answer_chars: int = Field(
         2_000_000, ge=1000, description="Longest answer that is kept; the run fails beyond it."
     )
     alchat_max_running_answers: int = Field(
         20, ge=1, description="Answers that one user may have running at the same time."
+    )
+    alchat_import_max_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="Largest file that is imported, in bytes."
+    )
+    alchat_import_max_unpacked_bytes: int = Field(
+        1024 * 1024 * 1024,
+        ge=1024,
+        description="Most bytes of conversations in an imported ZIP archive, unpacked.",
+    )
+    alchat_import_max_files: int = Field(
+        50_000, ge=1, description="Most files in an imported ZIP archive."
+    )
+    alchat_import_max_conversations: int = Field(
+        50_000, ge=1, description="Most conversations of one import."
+    )
+    alchat_import_max_depth: int = Field(
+        10_000, ge=1, description="Most messages in one branch of an imported conversation."
+    )
+    alchat_import_seconds: float = Field(
+        600.0, gt=0, description="Seconds that an import may take once the file has arrived."
+    )
+    alchat_max_shares: int = Field(
+        500, ge=1, description="Snapshots that one user may share at the same time."
     )
     alchat_papita_timeout: float = Field(
         10.0, gt=0, description="Seconds that Papita may take for one answer to AL-Chat."
@@ -117,6 +149,11 @@ class Settings(BaseSettings):
         description="Whether a conversation that is too long for its model is asked about without"
         " its oldest messages, instead of failing.",
     )
+    alchat_titles: bool = Field(
+        True,
+        description="Whether the model is asked for a title after the first answer, by one more"
+        " small request with the user's key; otherwise the first words are the title.",
+    )
     alchat_breaker_failures: int = Field(
         10,
         ge=0,
@@ -152,13 +189,90 @@ class Settings(BaseSettings):
         description="Seconds for which an answer goes on while its events cannot be stored, since"
         " the disk is full, say; then it fails.",
     )
+    alchat_attachments_dir: Path | None = Field(
+        None, description="Folder of attached files. Default: `attachments` in the data folder."
+    )
+    alchat_attachment_bytes: int = Field(
+        20 * 1024 * 1024, ge=1024, description="Largest file that can be attached, in bytes."
+    )
+    alchat_attachment_user_bytes: int = Field(
+        1024**3, ge=1024, description="Bytes that all files of one user may have together."
+    )
+    alchat_attachments_per_message: int = Field(
+        10, ge=0, le=100, description="Files that one message may have."
+    )
+    alchat_attachment_max_chars: int = Field(
+        5_000_000, ge=1000, description="Characters of text that are taken from one file."
+    )
+    alchat_attachment_max_pixels: int = Field(
+        40_000_000, ge=1, description="Pixels that an image may have."
+    )
+    alchat_attachment_image_bytes: int = Field(
+        10 * 1024 * 1024,
+        ge=1024,
+        description="Largest image, in bytes, and what all images of one request to a provider may"
+        " have together; older ones beyond it are left out.",
+    )
+    alchat_attachment_seconds: float = Field(
+        30.0, gt=0, description="Seconds that reading an attached file may take."
+    )
+    alchat_attachment_memory_mb: int = Field(
+        768, ge=128, description="Megabytes of memory that reading an attached file may take."
+    )
+    alchat_attachment_context_chars: int = Field(
+        100_000,
+        ge=0,
+        description="Characters of attached text up to which a conversation's files are given to"
+        " the model whole; beyond it, the excerpts that fit the question.",
+    )
+    alchat_attachment_excerpts: int = Field(
+        12, ge=1, le=100, description="Excerpts, of about 1,000 characters, that it gets then."
+    )
+    alchat_attachment_unsent_hours: float = Field(
+        24.0, gt=0, description="Hours after which a file that was never sent is deleted."
+    )
+    alchat_max_tool_servers: int = Field(
+        50, ge=0, description="Tool servers that one user may keep."
+    )
+    alchat_tools_per_conversation: int = Field(
+        10, ge=0, le=100, description="Tool servers that one conversation may use."
+    )
+    alchat_tool_rounds: int = Field(
+        10, ge=1, le=100, description="How often a model may call tools before it has to answer."
+    )
+    alchat_tool_calls_per_round: int = Field(
+        16, ge=1, le=128, description="Calls that a model may make at once; more are refused."
+    )
+    alchat_tool_seconds: float = Field(
+        60.0, gt=0, description="Seconds that one call of a tool may take, its connection included."
+    )
+    alchat_tool_answer_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=1024,
+        description="Largest response of a tool server that is read, in bytes.",
+    )
+    alchat_tool_result_bytes: int = Field(
+        50_000,
+        ge=100,
+        description="Bytes of a result that the model is given; the rest is cut off.",
+    )
+    alchat_tool_approval_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="Seconds for which an answer waits until its user decides about a call.",
+    )
+    alchat_prices: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Prices of models, comma-separated, which go before those that AL-Chat knows:"
+        " model=in/out in US dollars per million tokens, for example my-llama=0.2/0.6.",
+    )
     alchat_log_level: str = Field("info", description="debug, info, warning or error.")
 
     alchat_log_format: Literal["text", "json"] = Field(
         "text", description="text for people, json for one JSON object a line."
     )
 
-    @field_validator("papita_provider_allowlist", mode="before")
+    @field_validator("papita_provider_allowlist", "alchat_prices", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
         if isinstance(value, str):
@@ -169,6 +283,13 @@ class Settings(BaseSettings):
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(origin_of(item) for item in value)
+
+    @field_validator("alchat_prices")
+    @classmethod
+    def _are_prices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            price_of(item)
+        return value
 
     @field_validator("papita_api_url")
     @classmethod
@@ -199,6 +320,16 @@ class Settings(BaseSettings):
         scheme, _, rest = url.partition("://")
         driver = "sqlite" if scheme.startswith("sqlite") else "postgresql+psycopg"
         return f"{driver}://{rest}"
+
+    @property
+    def attachments(self) -> Path:
+        """The folder of attached files."""
+        return self.alchat_attachments_dir or self.papita_data_dir.absolute() / "attachments"
+
+    @property
+    def prices(self) -> dict[str, tuple[float, float]]:
+        """For a model, US dollars per million tokens, in and out."""
+        return dict(map(price_of, self.alchat_prices))
 
     @property
     def client_secret_path(self) -> Path:
@@ -259,6 +390,16 @@ def _file() -> Mapping[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"PAPITA_CONFIG: the file cannot be read: {error}") from None
+
+
+def price_of(text: str) -> tuple[str, tuple[float, float]]:
+    """`model=in/out`. Raises ValueError."""
+    name, _, prices = text.rpartition("=")
+    amount = r"([0-9]{1,6}(?:\.[0-9]{1,6})?)"
+    found = re.fullmatch(rf"\s*{amount}\s*/\s*{amount}\s*", prices, re.ASCII)
+    if not name.strip() or found is None:
+        raise ValueError("write model=in/out, in US dollars per million tokens")
+    return name.strip(), (float(found[1]), float(found[2]))
 
 
 def origin_of(url: str) -> str:

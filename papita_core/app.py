@@ -18,6 +18,7 @@ from papita_core.operations.housekeeping import Housekeeper, Housekeeping
 from papita_core.projects.service import ProjectService
 from papita_core.secret import Secret
 from papita_core.settings import Settings, SettingsError
+from papita_core.usage.service import UsageService
 from papita_core.users.access_tokens import AccessTokenService
 from papita_core.users.service import UserService
 from papita_core.users.sessions import SessionService
@@ -48,6 +49,7 @@ class Papita:
     grants: GrantService
     lender: Lender
     projects: ProjectService
+    usage: UsageService
     rotation: KeyRotation
     housekeeping: Housekeeper
 
@@ -98,6 +100,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         ),
         lender=Lender(database, ring, audit, settings, clock),
         projects=ProjectService(database, user_tokens, audit, clock),
+        usage=UsageService(database, clock),
         rotation=rotation,
         housekeeping=Housekeeper(Housekeeping(database, rotation.rotate_signing_if_due, clock)),
     )

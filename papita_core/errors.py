@@ -19,6 +19,7 @@
     ├── IdempotencyMismatch       422
     ├── PreconditionRequired      428
     ├── TooManyAttempts           429  carries `retry_after` in seconds
+    ├── BudgetExceeded            429  carries `retry_after` and the `budget`, in numbers
     ├── SetupRefused              403
     ├── TokenRequestRefused       400  RFC 6749 section 5.2; carries `oauth_error`
     ├── ProjectUnavailable        503
@@ -33,6 +34,7 @@ No message holds a secret or repeats what the caller sent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 class PapitaError(Exception):
@@ -211,6 +213,19 @@ class TooManyAttempts(PapitaError):
     def __init__(self, retry_after: int) -> None:
         self.retry_after = max(1, retry_after)
         super().__init__(f"Too many attempts. Try again in {self.retry_after} seconds.")
+
+
+class BudgetExceeded(PapitaError):
+    """What may be spent with a credential in a day or a month is spent."""
+
+    code = "budget-exceeded"
+    title = "The budget is used up"
+    status = 429
+
+    def __init__(self, detail: str, *, retry_after: int, budget: Mapping[str, Any]) -> None:
+        self.retry_after = max(1, retry_after)
+        self.budget = dict(budget)
+        super().__init__(detail)
 
 
 class TokenRequestRefused(PapitaError):

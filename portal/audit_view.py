@@ -24,6 +24,7 @@ ACTIONS = {
     "credential.enabled": "switched a credential on",
     "credential.read": "read a key",
     "credential.replaced": "changed a credential",
+    "credential.budget": "changed the budget of a credential",
     "credential.shared": "shared a credential",
     "credential.tested": "tested a key",
     "credential.unblocked": "unblocked a credential",

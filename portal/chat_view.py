@@ -7,10 +7,10 @@ or a second tab just follows again. What goes wrong stands where the answer woul
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 import streamlit as st
@@ -387,6 +387,8 @@ def _choose_model(view: View) -> None:
 
 def show_messages(user: SignedIn, view: View) -> DeltaGenerator | None:
     """The history; gives back the place of the answer in motion, if there is one."""
+    if tab().starting:
+        _start()
     top = st.empty()
     if view.problem is not None:
         with top.container():
@@ -496,13 +498,14 @@ def _show_problem(
     with st.container(horizontal=True):
         if problem.code == "alchat-unreachable":
             launcher = wiring.services().launcher
-            if launcher.can_start(wiring.AL_CHAT) and st.button(
-                "Start AL-Chat",
-                icon=":material/play_arrow:",
-                type="primary",
-                key=f"al_chat_start_{key}",
-            ):
-                _start()
+            if launcher.can_start(wiring.AL_CHAT):
+                st.button(
+                    "Start AL-Chat",
+                    icon=":material/play_arrow:",
+                    type="primary",
+                    key=f"al_chat_start_{key}",
+                    on_click=_want_start,
+                )
         elif problem.code == "credential-missing":
             if st.button(
                 "Add a key", icon=":material/key:", type="primary", key=f"al_chat_key_{key}"
@@ -522,7 +525,7 @@ def _show_problem(
             ):
                 project = wiring.services().papita.projects.get(wiring.AL_CHAT)
                 ask_consent(project, lambda _: _go_on(problem, unsent=unsent))
-        elif problem.code == "credential-disabled":
+        elif problem.code in ("credential-disabled", "budget-exceeded"):
             _link("credentials", "Open credentials", key, primary=True)
         elif problem.code == "project-disabled" and user.actor.may("projects:manage"):
             _link("projects", "Open projects", key, primary=True)
@@ -562,13 +565,20 @@ def _go_on(problem: Problem, *, unsent: bool) -> None:
         try_again(problem.user_message_id)
 
 
+def _want_start() -> None:
+    """The next run of the page starts AL-Chat, whichever of its problems it then shows."""
+    tab().starting = True
+
+
 def _start() -> None:
-    tab().models_until = 0.0
+    state = tab()
+    state.models_until = 0.0
     problem = start_with_progress(wiring.AL_CHAT, "AL-Chat")
+    state.starting = False
     if problem:
         st.error(plain(problem))
         return
-    if tab().unsent is not None:
+    if state.unsent is not None:
         send_again()
     st.rerun()
 
@@ -660,6 +670,8 @@ def follow(message: Message, container: DeltaGenerator) -> None:
                     following.last_event = event.id
                     if event.type == "text.delta":
                         fresh += event.data["text"]
+                    elif event.type == "run.budget":
+                        st.toast(budget_warning(event.data), icon=":material/savings:")
                 if fresh:
                     following.text += fresh
                     writer.write(fresh)
@@ -674,6 +686,16 @@ def follow(message: Message, container: DeltaGenerator) -> None:
         return
     state.following = None
     st.rerun()
+
+
+def budget_warning(standing: Mapping[str, Any]) -> str:
+    """What a user reads when most of a key's budget is spent."""
+    which = "today" if standing["period"] == "day" else "this month"
+    return plain(
+        f"${standing['spentUsd']:,.2f} of the ${standing['limitUsd']:,.2f} budget of your key are"
+        f" spent {which}. When all is spent, answers stop until it begins anew or is raised under"
+        " Credentials."
+    )
 
 
 def _rest(events: Follower, seconds: float) -> None:

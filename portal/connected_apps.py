@@ -26,6 +26,7 @@ OUTCOMES = {
     "credential-missing": "Refused: no fitting key",
     "credential-disabled": "Refused: switched off",
     "credential-expired": "Refused: expired",
+    "budget-exceeded": "Refused: budget used up",
     "project-disabled": "Refused: project off",
     "session-ended": "Refused: signed out",
     "secret-unreadable": "Refused: unreadable",

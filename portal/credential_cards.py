@@ -6,6 +6,7 @@ import streamlit as st
 
 from papita_core.credential_types import CREDENTIAL_TYPES
 from papita_core.errors import PapitaError
+from papita_core.usage.budgets import DAY, Spending, in_words
 from papita_core.vault.service import CredentialInfo, SharedCredential, Usage, Use
 from portal import wiring
 from portal.connected_apps import OUTCOMES
@@ -41,6 +42,8 @@ def show_card(user: SignedIn, info: CredentialInfo, usage: Usage | None) -> bool
         with st.container(gap="xsmall"):
             st.markdown(_what_it_is(info))
             st.caption(_how_it_is_used(info, usage))
+            if info.budget is not None:
+                st.caption(budget_words(info.budget))
         if info.blocked:
             st.warning(
                 "An administrator has blocked this credential: no project gets it. Ask why, or"
@@ -81,6 +84,26 @@ def _how_it_is_used(info: CredentialInfo, usage: Usage | None) -> str:
         words = expiry_words(info.expires_at)
         expiry = f" {words[0].upper()}{words[1:]}."
     return f"{used} {last_test(info)}{expiry}".replace("  ", " ")
+
+
+def budget_words(standing: Spending) -> str:
+    """How much of a budget is spent, and from four fifths on what that means."""
+    budget = standing.budget
+    which = "today" if budget.period == DAY else "this month"
+    whose = "" if budget.project_id is None else f" by {project_title(budget.project_id)}"
+    spent, limit = in_words(standing.spent_nano), in_words(budget.limit_nano)
+    words = plain(f"{spent} of {limit} spent {which}{whose}.")
+    if standing.unpriced:
+        unpriced = plural(standing.unpriced, "request")
+        words += f" What {unpriced} cost is not known."
+    if standing.exceeded:
+        until = standing.until
+        words += (
+            f" The budget is used up: nothing is lent until {until.day} {until:%B}, or until you"
+            " raise it with Replace."
+        )
+        return f":red[:material/block: {words}]"
+    return f":orange[:material/warning: {words}]" if standing.warning else words
 
 
 def _actions(user: SignedIn, info: CredentialInfo) -> bool:

@@ -16,6 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from papita_core.credential_types import CREDENTIAL_TYPES, CredentialType, Field, doubt, meets
 from papita_core.errors import InvalidInput, PapitaError, PreconditionFailed, TestFailed
+from papita_core.usage.budgets import MONTH, PERIODS, Budget, Spending, nano, usd
 from papita_core.vault.service import CredentialInfo, NewCredential, ReplaceCredential
 from portal import wiring
 from portal.confirm import Question, confirm
@@ -80,6 +81,7 @@ def replace_credential(info: CredentialInfo) -> None:
     form.secret(kind, instead_of=info.hint)
     form.base_url(kind, info.base_url)
     form.use(kind, info.project_id, info.expires_at)
+    form.budget(info.budget)
     saved, anyway = form.save(), form.anyway()
     if saved or anyway:
         _replace(form, info, kind, test_first=not anyway)
@@ -206,6 +208,34 @@ class _Form:
                 on_change="ignore",
             )
             self._slot("expires_at")
+
+    def budget(self, standing: Spending | None) -> None:
+        """How much may be spent with it, and in which time."""
+        left, right = st.columns(2)
+        with left:
+            limit = None if standing is None else usd(standing.budget.limit_nano)
+            st.session_state.setdefault(f"{FORM}_budget", limit)
+            st.number_input(
+                "Budget in US dollars",
+                min_value=0.01,
+                max_value=1_000_000.0,
+                value=None,
+                step=1.0,
+                placeholder="None",
+                key=f"{FORM}_budget",
+                on_change="ignore",
+            )
+            self._slot("budget")
+        with right:
+            options = list(PERIODS)
+            st.selectbox(
+                "Budget for",
+                options,
+                index=options.index(MONTH if standing is None else standing.budget.period),
+                format_func=lambda period: f"Each {period}",
+                key=f"{FORM}_budget_period",
+                on_change="ignore",
+            )
 
     def save(self) -> bool:
         self._slot("form")
@@ -417,6 +447,15 @@ def _expires_at(before: datetime | None = None) -> datetime | None:
     return datetime.combine(chosen, time(23, 59, 59), UTC)
 
 
+def _budget(before: Spending | None) -> Budget | None:
+    """What was typed; for the project that the budget was for before."""
+    dollars: float | None = st.session_state.get(f"{FORM}_budget")
+    if dollars is None:
+        return None
+    project_id = None if before is None else before.budget.project_id
+    return Budget(nano(dollars), _value("budget_period") or MONTH, project_id)
+
+
 def _create(form: _Form, kind: CredentialType) -> None:
     new = NewCredential(
         kind.id,
@@ -447,6 +486,7 @@ def _replace(form: _Form, info: CredentialInfo, kind: CredentialType, *, test_fi
         base_url=_value("base_url") or None,
         expires_at=_expires_at(info.expires_at),
         secret=secret if given else None,
+        budget=_budget(info.budget),
     )
     tested = test_first and given and kind.probe is not None
 

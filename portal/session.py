@@ -81,6 +81,7 @@ class Tab:
     models_until: float = 0.0
     unsent: Unsent | None = None
     following: Following | None = None
+    starting: bool = False
     sidebar: DeltaGenerator | None = None
     errors: dict[str, dict[str, str]] = field(default_factory=dict)
     tests: dict[str, str] = field(default_factory=dict)

@@ -10,19 +10,43 @@ from fastapi import Depends, FastAPI
 
 from alchat_core.api import description, problems, tracing
 from alchat_core.api.deps import Services, bearer
-from alchat_core.api.routes import answers, conversations, health, models, runs, search
+from alchat_core.api.routes import (
+    answers,
+    assistants,
+    attachments,
+    conversations,
+    exports,
+    feedback,
+    health,
+    imports,
+    models,
+    runs,
+    search,
+    shares,
+    shelves,
+    usage,
+)
 from alchat_core.api.schemas import Problem
+from alchat_core.attachments.files import Files
+from alchat_core.attachments.service import AttachmentService
 from alchat_core.auth import Verifier
+from alchat_core.conversations.assistants import AssistantService
+from alchat_core.conversations.feedback import FeedbackService
 from alchat_core.conversations.housekeeping import Housekeeping
 from alchat_core.conversations.service import ConversationService
+from alchat_core.conversations.shelves import ShelfService
 from alchat_core.credential_manager import CredentialManager
 from alchat_core.db.engine import Database
+from alchat_core.exports.archive import Exports
+from alchat_core.imports.service import ImportService
 from alchat_core.metrics import Metrics
 from alchat_core.papita import PapitaClient
 from alchat_core.providers.openai_compatible import Provider
 from alchat_core.runs.log import DatabaseLog
 from alchat_core.runs.service import RunService
 from alchat_core.settings import Settings
+from alchat_core.shares.service import ShareService
+from alchat_core.usage.service import UsageService
 
 VERSION = "0.1.0"
 
@@ -45,11 +69,19 @@ def create_app(settings: Settings) -> FastAPI:
             patience=settings.alchat_storage_patience,
             metrics=metrics,
         )
+        attached = AttachmentService(settings, database, Files(settings.attachments))
         service = RunService(
-            settings, database, events, CredentialManager(settings, papita), provider
+            settings,
+            database,
+            events,
+            CredentialManager(settings, papita),
+            provider,
+            attached,
+            metrics,
         )
         housekeeping = Housekeeping(
             database,
+            attached,
             undo_minutes=settings.alchat_undo_minutes,
             temporary_minutes=settings.alchat_temporary_minutes,
         )
@@ -58,12 +90,21 @@ def create_app(settings: Settings) -> FastAPI:
             database=database,
             verifier=Verifier(papita),
             conversations=ConversationService(database, undo_minutes=settings.alchat_undo_minutes),
+            assistants=AssistantService(database, limit=settings.alchat_max_assistants),
+            feedback=FeedbackService(database),
+            shelves=ShelfService(database),
+            exports=Exports(database),
+            shares=ShareService(database, limit=settings.alchat_max_shares),
+            imports=ImportService(settings, database, imports.known_parameters),
+            attachments=attached,
             runs=service,
+            usage=UsageService(database),
             events=events,
             metrics=metrics,
         )
         await service.start()
         await housekeeping.start()
+        await attached.start()
         events.start()
         try:
             yield
@@ -91,9 +132,30 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     description.install(app)
-    app.add_middleware(problems.BodyLimit, limit=settings.alchat_max_body_bytes)
+    app.add_middleware(
+        problems.BodyLimit,
+        limit=settings.alchat_max_body_bytes,
+        others={
+            "/api/attachments": settings.alchat_attachment_bytes,
+            imports.PATH: settings.alchat_import_max_bytes,
+        },
+    )
     app.add_middleware(tracing.RequestIds)
     app.include_router(health.router)
-    for router in (models.router, conversations.router, search.router, answers.router, runs.router):
+    for router in (
+        models.router,
+        conversations.router,
+        search.router,
+        answers.router,
+        runs.router,
+        assistants.router,
+        feedback.router,
+        shelves.router,
+        usage.router,
+        attachments.router,
+        exports.router,
+        imports.router,
+        shares.router,
+    ):
         app.include_router(router, dependencies=[Depends(bearer)], responses=refusal)
     return app

@@ -10,13 +10,21 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
+from alchat_core.attachments.service import AttachmentService
 from alchat_core.auth import User, Verifier
+from alchat_core.conversations.assistants import AssistantService
+from alchat_core.conversations.feedback import FeedbackService
 from alchat_core.conversations.service import ConversationService
+from alchat_core.conversations.shelves import ShelfService
 from alchat_core.db.engine import Database
+from alchat_core.exports.archive import Exports
+from alchat_core.imports.service import ImportService
 from alchat_core.metrics import Metrics
 from alchat_core.runs.log import EventLog
 from alchat_core.runs.service import RunService
 from alchat_core.settings import Settings
+from alchat_core.shares.service import ShareService
+from alchat_core.usage.service import UsageService
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,15 @@ class Services:
     database: Database
     verifier: Verifier
     conversations: ConversationService
+    assistants: AssistantService
+    feedback: FeedbackService
+    shelves: ShelfService
+    exports: Exports
+    imports: ImportService
+    shares: ShareService
+    attachments: AttachmentService
     runs: RunService
+    usage: UsageService
     events: EventLog
     metrics: Metrics
 

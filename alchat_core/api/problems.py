@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -28,7 +30,10 @@ _BY_STATUS = {
     400: ("bad-request", "The request could not be read."),
     404: ("not-found", "There is no such thing here."),
     405: ("method-not-allowed", "This address does not take that method."),
-    413: ("body-too-large", "The request is larger than this service takes."),
+    413: (
+        "body-too-large",
+        "The request is larger than this service takes. Make it smaller or split it.",
+    ),
     415: ("unsupported-media-type", "Send the body as application/json."),
 }
 
@@ -152,18 +157,25 @@ async def _unexpected(_request: Request, error: Exception) -> Response:
 
 
 class BodyLimit:
-    """Refuses request bodies over `limit` bytes, whether they say so or not."""
+    """Refuses request bodies over `limit` bytes, whether they say so or not.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    `others` are paths that have a limit of their own.
+    """
+
+    def __init__(
+        self, app: ASGIApp, limit: int, others: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         self._app = app
         self._limit = limit
+        self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "DELETE"):
             await self._app(scope, receive, send)
             return
+        limit = self._others.get(scope["path"], self._limit)
         for name, value in scope["headers"]:
-            if name == b"content-length" and not (value.isdigit() and int(value) <= self._limit):
+            if name == b"content-length" and not (value.isdigit() and int(value) <= limit):
                 code, detail = _BY_STATUS[413]
                 await problem(413, code, detail, headers={"Connection": "close"})(
                     scope, receive, send
@@ -176,7 +188,7 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > self._limit:
+                if seen > limit:
                     raise HTTPException(413, headers={"Connection": "close"})
             return message
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,7 +24,18 @@ Tag = Annotated[
     str,
     StringConstraints(min_length=1, max_length=50, strip_whitespace=True, pattern=r"^[^\x00]*$"),
 ]
+Comment = Annotated[str, StringConstraints(min_length=1, max_length=4000, strip_whitespace=True)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+Prompt = Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
 
 
 class _Wire(BaseModel):
@@ -38,26 +50,6 @@ class _Wire(BaseModel):
         if isinstance(value, str) and "\x00" in value:
             raise ValueError("must not contain null characters")
         return value
-
-
-class NewConversation(_Wire):
-    title: Title | None = None
-    temporary: StrictBool = Field(
-        False, description="In no list and no search, and deleted soon after its last use."
-    )
-
-
-class ChangeConversation(_Wire):
-    title: Title | None = None
-    pinned: StrictBool | None = None
-    archived: StrictBool | None = None
-    folder: Folder | None = Field(None, description="null takes it out of its folder.")
-    tags: Annotated[list[Tag], Field(max_length=20)] | None = Field(
-        None, description="All its tags from now on."
-    )
-    active_message_id: Identifier | None = Field(
-        None, description="The branch through this message becomes the active one."
-    )
 
 
 _RANGES = {
@@ -101,6 +93,37 @@ class Parameters(_Wire):
         return found
 
 
+class NewConversation(_Wire):
+    title: Title | None = None
+    temporary: StrictBool = Field(
+        False, description="In no list and no search, and deleted soon after its last use."
+    )
+    assistant_id: Identifier | None = Field(
+        None, description="Its prompt, model and parameters are copied, as they are now."
+    )
+    system_prompt: Prompt | None = Field(None, description="Goes before that of the assistant.")
+    parameters: Parameters | None = Field(
+        None, description="Of messages that name none of their own; before the assistant's."
+    )
+
+
+class ChangeConversation(_Wire):
+    title: Title | None = None
+    pinned: StrictBool | None = None
+    archived: StrictBool | None = None
+    folder: Folder | None = Field(None, description="null takes it out of its folder.")
+    tags: Annotated[list[Tag], Field(max_length=20)] | None = Field(
+        None, description="All its tags from now on."
+    )
+    active_message_id: Identifier | None = Field(
+        None, description="The branch through this message becomes the active one."
+    )
+    system_prompt: Prompt | None = Field(None, description="null takes it away.")
+    parameters: Parameters | None = Field(
+        None, description="Of messages that name none of their own. null takes them away."
+    )
+
+
 class NewMessage(_Wire):
     content: Annotated[str, StringConstraints(min_length=1)]
     model: ModelName | None = None
@@ -111,6 +134,9 @@ class NewMessage(_Wire):
     )
 
     parameters: Parameters | None = None
+    attachments: list[
+        Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[^\x00]*$")]
+    ] = Field([], description="Ids of files that you uploaded.")
 
     @field_validator("content")
     @classmethod
@@ -123,6 +149,56 @@ class NewMessage(_Wire):
 class NewRun(_Wire):
     model: ModelName | None = None
     parameters: Parameters | None = None
+
+
+class NewAssistant(_Wire):
+    kind: Literal["prompt", "assistant"] = "assistant"
+    name: Name
+    prompt: Prompt
+    model: ModelName | None = None
+    parameters: Parameters | None = None
+    shared: StrictBool = Field(False, description="Whether every user of the portal may read it.")
+
+
+class ChangeAssistant(_Wire):
+    kind: Literal["prompt", "assistant"] | None = None
+    name: Name | None = None
+    prompt: Prompt | None = None
+    model: ModelName | None = Field(None, description="null: none in particular.")
+    parameters: Parameters | None = Field(None, description="null: none.")
+    shared: StrictBool | None = None
+
+
+class AssistantBody(_Wire):
+    id: str
+    kind: Literal["prompt", "assistant"]
+    name: str
+    prompt: str
+    model: str | None
+    parameters: Parameters | None
+    shared: bool
+    own: bool = Field(description="Whether it is yours, so that you can change it.")
+    owner: str = Field(description="The user name of its owner.")
+    created_at: str
+    updated_at: str
+
+
+class AssistantPage(_Wire):
+    assistants: list[AssistantBody]
+    next_cursor: str | None
+
+
+class ShelfBody(_Wire):
+    name: str
+    conversations: int = Field(description="Without archived and temporary ones.")
+
+
+class FolderList(_Wire):
+    folders: list[ShelfBody]
+
+
+class TagList(_Wire):
+    tags: list[ShelfBody]
 
 
 class Problem(_Wire):
@@ -164,6 +240,17 @@ class ConversationBody(_Wire):
     temporary: bool
     folder: str | None
     tags: list[str]
+    assistant_id: str | None = Field(
+        description="The assistant that it began with, which may be gone by now."
+    )
+
+
+class ConversationDetail(ConversationBody):
+    system_prompt: str | None = Field(description="What every prompt begins with.")
+    parameters: Parameters | None = Field(description="Of messages that name none of their own.")
+    title_pending: bool = Field(
+        description="Whether the model is being asked for a title: read once more in a moment."
+    )
 
 
 class ConversationPage(_Wire):
@@ -185,6 +272,24 @@ class Usage(_Wire):
     total_tokens: int | None = None
     reasoning_tokens: int | None = Field(None, description="Among the completion tokens.")
     cached_tokens: int | None = Field(None, description="Among the prompt tokens.")
+    cost_usd: float | None = Field(None, description="null: nobody knows.")
+
+
+class UsageLine(_Wire):
+    """`costUsd` is the sum of what is known; `unpricedRequests` are those of unknown cost."""
+
+    key: str = Field(description="The day, or what the group is called by its id.")
+    label: str | None = Field(description="The title of a conversation.")
+    requests: int
+    unpriced_requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+
+
+class UsageList(_Wire):
+    group: Literal["day", "model", "conversation", "credential"]
+    usage: list[UsageLine]
 
 
 class SiblingsBody(_Wire):
@@ -193,6 +298,35 @@ class SiblingsBody(_Wire):
     count: int
     index: int = Field(description="Counted from 0.")
     ids: list[str] = Field(description="At most 100, those around it.")
+
+
+class NewFeedback(_Wire):
+    rating: Literal["up", "down"]
+    comment: Comment | None = None
+
+
+class FeedbackBody(_Wire):
+    rating: Literal["up", "down"]
+    comment: str | None
+    updated_at: str
+
+
+class AttachmentBody(_Wire):
+    id: str
+    name: str
+    media_type: str
+    bytes: int
+    pages: int | None = Field(description="null: it has none.")
+    status: Literal["ready", "deleted"]
+    created_at: str
+
+
+class SourceBody(_Wire):
+    n: int
+    attachment_id: str
+    name: str
+    page: int | None
+    excerpt: str = Field(description="Its beginning, at most 300 characters.")
 
 
 class MessageBody(_Wire):
@@ -207,6 +341,12 @@ class MessageBody(_Wire):
     error: RunErrorBody | None
     usage: Usage | None
     reasoning: str | None = Field(description="What the model thought before it answered.")
+    feedback: FeedbackBody | None
+    attachments: list[AttachmentBody]
+    sources: list[SourceBody] = Field(
+        description="The excerpts of attached files that the answer may cite, as [n]; none where"
+        " the model was given the files whole."
+    )
     siblings: SiblingsBody
 
 
@@ -253,6 +393,7 @@ class RunBody(_Wire):
     credential_id: str | None = Field(description="Which of your credentials in Papita it used.")
     credential_type: str | None
     parameters: Parameters | None = Field(description="What was asked for beside the model.")
+    usage: Usage | None = Field(description="Of all its requests to the provider.")
 
 
 class EventBody(_Wire):

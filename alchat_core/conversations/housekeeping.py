@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
+from alchat_core.attachments.service import AttachmentService
 from alchat_core.db.engine import Database
 from alchat_core.db.tables import (
     ACTIVE,
@@ -103,9 +104,15 @@ class Housekeeping:
     """
 
     def __init__(
-        self, database: Database, *, undo_minutes: float, temporary_minutes: float
+        self,
+        database: Database,
+        attachments: AttachmentService,
+        *,
+        undo_minutes: float,
+        temporary_minutes: float,
     ) -> None:
         self._database = database
+        self._attachments = attachments
         self._undo_ms = round(undo_minutes * 60_000)
         self._temporary_ms = round(temporary_minutes * 60_000)
         self._index_due = 0
@@ -144,6 +151,7 @@ class Housekeeping:
             return 0
         found = await self._database.write(unit)
         for conversation_id in found:
+            await self._attachments.forget(conversation_id)
             await delete_for_good(self._database, conversation_id)
         await self._database.scrub()
         if now >= self._index_due:
@@ -155,6 +163,7 @@ class Housekeeping:
             await asyncio.sleep(EVERY_SECONDS)
             try:
                 await self.look()
+                await self._attachments.look()
             except Exception as error:  # noqa: BLE001 - the next look may do better
                 log.warning("housekeeping failed: %s", describe(error))
 

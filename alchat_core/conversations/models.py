@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+from alchat_core.attachments.models import Attachment
+
 T = TypeVar("T")
 
 UNTITLED = "New chat"
@@ -41,9 +43,13 @@ class Conversation:
     active_leaf_id: str | None = None
     temporary: bool = False
     folder: str | None = None
+    assistant_id: str | None = None
     tags: tuple[str, ...] = ()
+    system_prompt: str | None = None
+    parameters: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
+        """As in a list, where the system prompt would be too long."""
         return {
             "id": self.id,
             "title": self.title or UNTITLED,
@@ -58,6 +64,14 @@ class Conversation:
             "temporary": self.temporary,
             "folder": self.folder,
             "tags": self.tags,
+            "assistantId": self.assistant_id,
+        }
+
+    def as_detail(self) -> dict[str, Any]:
+        return {
+            **self.as_json(),
+            "systemPrompt": self.system_prompt,
+            "parameters": self.parameters,
         }
 
 
@@ -89,7 +103,10 @@ class Message:
     error: dict[str, Any] | None
     usage: dict[str, Any] | None
     reasoning: str | None = None
+    sources: list[dict[str, Any]] | None = None
     siblings: Siblings | None = None
+    feedback: dict[str, Any] | None = None
+    attachments: tuple[Attachment, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         siblings = self.siblings or Siblings(1, 0, (self.id,))
@@ -105,6 +122,9 @@ class Message:
             "error": self.error,
             "usage": self.usage,
             "reasoning": self.reasoning,
+            "feedback": self.feedback,
+            "sources": self.sources or [],
+            "attachments": [one.as_json() for one in self.attachments],
             "siblings": {
                 "count": siblings.count,
                 "index": siblings.index,
@@ -128,6 +148,7 @@ class Run:
     credential_id: str | None
     credential_type: str | None
     parameters: dict[str, Any] | None
+    usage: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -144,6 +165,7 @@ class Run:
             "credentialId": self.credential_id,
             "credentialType": self.credential_type,
             "parameters": self.parameters,
+            "usage": self.usage,
         }
 
 

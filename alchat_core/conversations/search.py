@@ -80,6 +80,26 @@ def put(connection: Connection, entries: Iterable[Entry]) -> None:
             connection.execute(_ADD[engine], given)
 
 
+def put_words(
+    connection: Connection, conversation_id: str, found: Iterable[tuple[str | None, str]]
+) -> None:
+    """New entries of one conversation that is not temporary, with the words that `indexed` made,
+    separated by spaces; it takes a while to make those of many messages.
+    """
+    engine = connection.dialect.name
+    rows = [
+        {
+            "conversation": conversation_id,
+            "message": message_id,
+            "found": words if engine == "sqlite" else words.split(),
+        }
+        for message_id, words in found
+        if words
+    ]
+    if rows:
+        connection.execute(_ADD[engine], rows)
+
+
 def conversations_with(connection: Connection, owner: str, query: Query) -> Any:
     """A subquery with the ids of the conversations where it is found, for `in_`."""
     if connection.dialect.name == "sqlite":

@@ -25,6 +25,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
+from alchat_core.conversations.assistants import readable
+from alchat_core.conversations.attached import with_attachments
+from alchat_core.conversations.feedback import with_feedback
 from alchat_core.conversations.housekeeping import NO_UNDO, delete_for_good
 from alchat_core.conversations.models import Conversation, Message, Page
 from alchat_core.conversations.search import Entry, Filters, Hit, conversations_with, hits, put
@@ -62,8 +65,9 @@ CONVERSATION = select(
     ACTIVE_LEAF,
     conversations.c.temporary,
     conversations.c.folder,
+    conversations.c.assistant_id,
 ).where(conversations.c.deleted_at.is_(None))
-_ONE = CONVERSATION.where(
+_ONE = CONVERSATION.add_columns(conversations.c.system_prompt, conversations.c.parameters).where(
     conversations.c.id == bindparam("wanted"), conversations.c.owner == bindparam("who")
 )
 _TAGS = (
@@ -82,7 +86,9 @@ def find(connection: Connection, owner: str, conversation_id: str) -> Conversati
     row = (connection.execute(_ONE, {"wanted": conversation_id, "who": owner})).first()
     if row is None:
         raise NotFound
-    return _conversations(connection, [row])[0]
+    system_prompt, parameters = row[-2:]
+    found = _conversations(connection, [row[:-2]])[0]
+    return replace(found, system_prompt=system_prompt, parameters=parameters)
 
 
 def _conversations(connection: Connection, rows: Sequence[Sequence[Any]]) -> list[Conversation]:
@@ -187,9 +193,20 @@ class ConversationService:
         return Page(tuple(found), str(found[-1].number) if more else None)
 
     async def create(
-        self, owner: str, *, title: str | None = None, temporary: bool = False
+        self,
+        owner: str,
+        *,
+        title: str | None = None,
+        temporary: bool = False,
+        assistant_id: str | None = None,
+        system_prompt: str | None = None,
+        parameters: dict[str, Any] | None = None,
     ) -> Conversation:
-        """A temporary one is in no list and no search, and is deleted soon after its last use."""
+        """A temporary one is in no list and no search, and is deleted soon after its last use.
+
+        Prompt, model and parameters of the assistant are copied, as they are now; what is given
+        beside it goes before. Raises `NotFound` where the owner cannot read that assistant.
+        """
         now = now_ms()
         made = Conversation(
             id=new_id("conv"),
@@ -202,26 +219,44 @@ class ConversationService:
             last_message_at=now,
             active_run_id=None,
             temporary=temporary,
+            assistant_id=assistant_id,
+            system_prompt=system_prompt,
+            parameters=parameters,
         )
         row = {
             "id": made.id,
             "owner": owner,
             "title": title,
-            "model": None,
             "pinned": False,
             "archived": False,
             "created_at": now,
             "updated_at": now,
             "last_message_at": now,
             "temporary": temporary,
+            "title_origin": "user" if title else None,
+            "assistant_id": assistant_id,
         }
 
-        def unit(connection: Connection) -> None:
-            connection.execute(_ADD, row)
+        def unit(connection: Connection) -> Conversation:
+            taken = made
+            if assistant_id is not None:
+                assistant = readable(connection, owner, assistant_id)
+                taken = replace(
+                    made,
+                    model=assistant.model,
+                    system_prompt=system_prompt or assistant.prompt,
+                    parameters=parameters or assistant.parameters,
+                )
+            more = {
+                "model": taken.model,
+                "system_prompt": taken.system_prompt,
+                "parameters": taken.parameters,
+            }
+            connection.execute(_ADD, {**row, **more})
             put(connection, [Entry(made.id, None, title or "", new=True)])
+            return taken
 
-        await self._database.write(unit)
-        return made
+        return await self._database.write(unit)
 
     async def get(self, owner: str, conversation_id: str) -> Conversation:
         return await self._database.read(
@@ -231,7 +266,8 @@ class ConversationService:
     async def change(
         self, owner: str, conversation_id: str, changes: dict[str, Any]
     ) -> Conversation:
-        """`changes` holds any of title, pinned, archived, folder, tags, active_message_id.
+        """`changes` holds any of title, pinned, archived, folder, tags, active_message_id,
+        system_prompt, parameters.
 
         The branch through the message of that id becomes the active one, down to its newest leaf.
         Raises `NotFound`, `InvalidInput`.
@@ -247,6 +283,8 @@ class ConversationService:
                         "activeMessageId: there is no such message in this conversation."
                     )
                 values["active_leaf_id"] = leaf
+            if "title" in values:
+                values["title_origin"] = "user"
             if (tags := values.pop("tags", None)) is not None:
                 _set_tags(connection, conversation_id, tags)
             connection.execute(
@@ -319,7 +357,8 @@ class ConversationService:
                 leaf = row[0]
             if leaf is None:
                 return []
-            return with_siblings(connection, path(connection, conversation_id, leaf, limit))
+            page = with_siblings(connection, path(connection, conversation_id, leaf, limit))
+            return with_attachments(connection, with_feedback(connection, page))
 
         found = await self._database.read(unit)
         return Page(tuple(found), found[0].id if found and found[0].parent_id else None)

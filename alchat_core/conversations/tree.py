@@ -69,8 +69,9 @@ def _path() -> Select[Any]:
             runs.c.id.label("run_id"),
             runs.c.state.label("run_state"),
             runs.c.error,
-            runs.c.usage,
+            messages.c.usage,
             messages.c.reasoning,
+            messages.c.sources,
         )
         .select_from(step)
         .join(messages, messages.c.id == step.c.id)

@@ -12,6 +12,8 @@ from typing import Any
 import orjson
 
 MAX_LINE_BYTES = 1024 * 1024
+MAX_CALLS = 128
+MAX_CALL_CHARS = 1_000_000
 
 
 class MalformedStreamError(Exception):
@@ -27,6 +29,19 @@ class ProviderReportedError(Exception):
 
 
 @dataclass(slots=True)
+class Called:
+    """A tool that the model wants to be called. `arguments` should be JSON; `extra` is what some
+    providers want back with the call.
+    """
+
+    id: str
+    name: str
+    arguments: str = ""
+    extra: Any = None
+    index: int | None = None
+
+
+@dataclass(slots=True)
 class StreamReader:
     """Feed it bytes as they come; what has been learnt so far lies in the fields."""
 
@@ -34,6 +49,8 @@ class StreamReader:
     done: bool = False
     usage: dict[str, int] | None = None
     any_event: bool = False
+    calls: list[Called] = field(default_factory=list)
+    _called: bool = False
     _rest: bytes = field(default=b"", repr=False)
     _pieces: list[str] = field(default_factory=list, repr=False)
     _thoughts: list[str] = field(default_factory=list, repr=False)
@@ -70,6 +87,11 @@ class StreamReader:
         self._thoughts.clear()
         return thoughts
 
+    def take_called(self) -> bool:
+        """Whether a part of a call has arrived since the last call of this method."""
+        called, self._called = self._called, False
+        return called
+
     def _line(self, line: bytes) -> None:
         if not line.startswith(b"data:") or self.done:
             return
@@ -105,12 +127,48 @@ class StreamReader:
                     thought = delta.get("reasoning_content") or delta.get("reasoning")
                     if isinstance(thought, str) and thought:
                         self._thoughts.append(thought)
+                    if delta.get("tool_calls"):
+                        self._parts(delta["tool_calls"])
             reason = choice.get("finish_reason")
             if isinstance(reason, str) and reason:
                 self.finish_reason = reason
         usage = event.get("usage")
         if isinstance(usage, dict):
             self.usage = _usage(usage) or self.usage
+
+
+    def _parts(self, parts: object) -> None:
+        """Puts together what arrives in pieces. A piece belongs to the call of its `index`; where
+        providers leave that out or always say 0, a new id begins a new call.
+        """
+        for part in parts if isinstance(parts, list) else ():
+            function = part.get("function") if isinstance(part, dict) else None
+            if not isinstance(function, dict):
+                continue
+            self._called = True
+            call = self._call_of(part)
+            name, text = function.get("name"), function.get("arguments")
+            if isinstance(name, str) and not call.name:
+                call.name = name[:200]
+            if isinstance(text, str):
+                call.arguments += text
+            call.extra = part.get("extra_content") or call.extra
+            if len(self.calls) > MAX_CALLS or len(call.arguments) > MAX_CALL_CHARS:
+                raise MalformedStreamError
+
+    def _call_of(self, part: dict[str, Any]) -> Called:
+        index, named = part.get("index"), part.get("id")
+        name = named if isinstance(named, str) else ""
+        number = index if isinstance(index, int) else None
+        for call in reversed(self.calls):
+            same = call.index == number if number is not None else True
+            if same and (not name or name == call.id or not call.id):
+                call.id = call.id or name
+                return call
+            if number is None:
+                break
+        self.calls.append(Called(name, "", index=number))
+        return self.calls[-1]
 
 
 def _usage(raw: dict[str, Any]) -> dict[str, int] | None:

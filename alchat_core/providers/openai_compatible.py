@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -35,8 +36,10 @@ from alchat_core.credential_manager import Loan
 from alchat_core.errors import RunError
 from alchat_core.providers.backoff import in_words
 from alchat_core.providers.breaker import Breaker
-from alchat_core.providers.guard import NOT_ALLOWED, AddressRefusedError, Guard, GuardedResolver
+from alchat_core.providers.guard import NOT_ALLOWED, AddressRefusedError, Guard
+from alchat_core.providers.http import guarded_session
 from alchat_core.providers.lines import (
+    Called,
     MalformedStreamError,
     ProviderReportedError,
     StreamReader,
@@ -86,6 +89,15 @@ _ANTHROPIC: Final = "anthropic"
 _ANTHROPIC_VERSION: Final = "2023-06-01"
 
 
+# In the words of OpenAI, OpenRouter, Mistral, Ollama, vLLM, Groq and DeepSeek.
+_NO_IMAGES = re.compile(r"image|vision|multi-?modal|must be a string|expected a string")
+_NO_TOOLS = re.compile(
+    r"(tool|function).{0,60}(not support|not available|unsupported)"
+    r"|(not|n't|unsupported|that) support.{0,30}(tool|function)|--enable-auto-tool-choice"
+)
+_NO_IMAGES_STATUS = frozenset({400, 404, 415, 422, 500, 501})
+_OTHER_CODES = frozenset({"context_length_exceeded", "content_policy_violation", "content_filter"})
+
 NO_PARAMETERS: Final[Mapping[str, Any]] = {}
 RATE_LIMITED = "The provider is receiving too many requests with your key. Try again {}."
 
@@ -97,10 +109,16 @@ class Thought(str):
 
 
 class Answer:
-    """One answer in the making: iterate for the text, then read `usage`."""
+    """One answer in the making: iterate for the text, then read `usage` and `calls`, the tools that
+    the model wants to be called before it goes on.
+
+    `taken`: the provider has begun to answer, so that the request may cost something.
+    """
 
     def __init__(self) -> None:
         self.usage: dict[str, int] | None = None
+        self.taken = False
+        self.calls: list[Called] = []
 
 
 class Provider:
@@ -136,18 +154,7 @@ class Provider:
         self._breaker = Breaker(settings.alchat_breaker_failures, settings.alchat_breaker_seconds)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=GuardedResolver(self._guard),
-                socket_factory=self._guard.socket,
-                ssl=self._transport.ssl_context,
-                limit=0,
-                keepalive_timeout=30.0,
-                ttl_dns_cache=30,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
+        return guarded_session(self._guard, self._transport.ssl_context)
 
     async def close(self) -> None:
         await self._client.close()
@@ -188,7 +195,7 @@ class Provider:
         self,
         loan: Loan,
         model: str,
-        messages: Sequence[dict[str, str]],
+        messages: Sequence[dict[str, Any]],
         answer: Answer,
         parameters: Mapping[str, Any] = NO_PARAMETERS,
     ) -> AsyncGenerator[str, None]:
@@ -209,12 +216,13 @@ class Provider:
                 asyncio.timeout(self._first_token) as limit,
                 self._open(loan, base_url, body) as response,
             ):
+                answer.taken = True
                 checked = 0.0
                 async for chunk in response.aiter_bytes():
                     reader.feed(chunk)
                     text = reader.take()
                     thought = reader.take_thoughts()
-                    if text or thought:
+                    if text or thought or reader.take_called():
                         now = loop.time()
                         # Moving the limit at every token would cost more than it is worth.
                         if now - checked > 0.25:
@@ -230,6 +238,10 @@ class Provider:
         except TimeoutError:
             raise RunError("provider-timeout") from None
         except OpenAIError as error:
+            if _refuses_images(error, messages):
+                raise RunError("images-refused") from None
+            if "tools" in body and _refuses_tools(error):
+                raise RunError("tools-refused") from None
             raise explain(error) from None
         except httpx2.TimeoutException as error:
             slow = any(isinstance(cause, TimeoutError) for cause in _causes(error))
@@ -260,6 +272,8 @@ class Provider:
                     "The provider sent no answer. Check the base URL of your key, or try again.",
                 )
             raise _cut_off()
+        if "tools" in body:
+            answer.calls = [call for call in reader.calls if call.name]
 
     @asynccontextmanager
     async def _open(
@@ -476,6 +490,26 @@ def _retry_after(error: APIStatusError) -> int | None:
         except (ValueError, TypeError, IndexError):
             return None
     return math.ceil(min(max(seconds, 0.0), 86_400.0)) if math.isfinite(seconds) else None
+
+
+def _refuses_images(error: OpenAIError, messages: Sequence[dict[str, Any]]) -> bool:
+    """Whether a request was refused since it has images. There is no common code for that."""
+    if not isinstance(error, APIStatusError) or error.status_code not in _NO_IMAGES_STATUS:
+        return False
+    if not any(isinstance(message["content"], list) for message in messages):
+        return False
+    code, kind, _, message = _details(error.body)
+    return code not in _OTHER_CODES and bool(_NO_IMAGES.search(f"{code} {kind} {message}"))
+
+
+def _refuses_tools(error: OpenAIError) -> bool:
+    """Whether a request was refused since it offers tools. There is no common code for that."""
+    if not isinstance(error, APIStatusError) or error.status_code not in _NO_IMAGES_STATUS:
+        return False
+    code, kind, param, message = _details(error.body)
+    if code in _OTHER_CODES:
+        return False
+    return param in ("tools", "tool_choice") or bool(_NO_TOOLS.search(f"{code} {kind} {message}"))
 
 
 def _rejects_usage(error: APIStatusError) -> bool:

@@ -48,6 +48,20 @@ def refused(model: str, parameters: Mapping[str, Any]) -> str | None:
     return next((name for name in known if name in parameters), None)
 
 
+def effective(
+    model: str | None, defaults: Mapping[str, Any] | None, given: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """What was given, and beside it the defaults, except those that the model is known to refuse.
+
+    None if that is nothing.
+    """
+    found = {**(defaults or {}), **(given or {})}
+    for name in defaults or {}:
+        if model and name not in (given or {}) and refused(model, {name: None}):
+            del found[name]
+    return found or None
+
+
 def _family(model: str) -> str:
     """Gateways put the vendor before the name: `openai/o3`."""
     return model.rpartition("/")[2].lower()

@@ -11,8 +11,13 @@ import contextlib
 import logging
 from collections.abc import Sized
 from dataclasses import dataclass, field
+from typing import Any
 
+from alchat_core.attachments.models import Turn
+from alchat_core.attachments.prompt import Composer
+from alchat_core.attachments.rows import Attached, of_conversation
 from alchat_core.auth import User
+from alchat_core.conversations.models import Message
 from alchat_core.conversations.tree import path
 from alchat_core.credential_manager import CredentialManager, Loan
 from alchat_core.db.engine import Database
@@ -20,12 +25,14 @@ from alchat_core.errors import RunError
 from alchat_core.ids import now_ms
 from alchat_core.providers.backoff import pause_before
 from alchat_core.providers.openai_compatible import Answer, Provider, Thought, parameter_refused
-from alchat_core.providers.parameters import refused, sent_as
-from alchat_core.runs.events import COMPLETED, RETRYING, SEAM, TRIMMED, Ending
+from alchat_core.providers.parameters import effective, refused, sent_as
+from alchat_core.runs.events import BUDGET, COMPLETED, RETRYING, SEAM, SOURCES, TRIMMED, Ending
 from alchat_core.runs.live import Live
 from alchat_core.runs.log import DatabaseLog
+from alchat_core.runs.rows import CITED
 from alchat_core.runs.watch import LoanWatch
 from alchat_core.settings import Settings
+from alchat_core.usage.spent import counted
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +40,8 @@ MAX_HISTORY = 2000
 CROWD = 16
 NAP_PER_RUN_SECONDS = 0.0002
 MAX_NAP_SECONDS = 0.02
+# About what an image costs of a model's context, as text that would cost as much.
+IMAGE_CHARS = 4000
 KEEP_MODELS_MS = 300 * 1000
 
 # How a provider is asked for the rest of an answer. What works everywhere is to say so: a message
@@ -65,7 +74,8 @@ class _Work:
     room: int
     attempt: int = 1
     model: str | None = None
-    prompt: list[dict[str, str]] = field(default_factory=list)
+    prompt: list[dict[str, Any]] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
     begun: bool = False
     left_out: int = 0
 
@@ -80,6 +90,7 @@ class Answering:
         events: DatabaseLog,
         credentials: CredentialManager,
         provider: Provider,
+        composer: Composer,
         watch: LoanWatch,
         running: Sized,
     ) -> None:
@@ -88,6 +99,7 @@ class Answering:
         self._events = events
         self._credentials = credentials
         self._provider = provider
+        self._composer = composer
         self._watch = watch
         self._running = running
         self._models: dict[str, tuple[tuple[str, ...], int]] = {}
@@ -188,16 +200,26 @@ class Answering:
         live, loan = work.live, work.loan
         if work.model is None:
             model = live.model or await self._default_model(loan)
-            if live.parameters and (name := refused(model, live.parameters)):
+            work.parameters = effective(model, live.defaults, live.parameters) or {}
+            if name := refused(model, work.parameters):
                 raise parameter_refused(name)
-            work.prompt = await self._prompt(live)
-            work.model = model
-            self._events.started(live.id, model, loan.credential_id, loan.credential_type)
+            work.prompt, sources = await self._prompt(live)
+            work.model = live.model = model
+            self._events.started(
+                live.id, model, loan.credential_id, loan.credential_type, loan.lease_id
+            )
+            if loan.budget is not None and loan.budget["warning"]:
+                self._events.note(live.id, BUDGET, loan.budget)
+            if sources:
+                self._events.note(live.id, SOURCES, {"sources": sources})
         answer = Answer()
         pieces = self._provider.stream(
-            loan, work.model, work.prompt, answer, sent_as(work.model, live.parameters or {})
+            loan, work.model, work.prompt, answer, sent_as(work.model, work.parameters)
         )
-        async with contextlib.aclosing(pieces):
+        async with (
+            counted(live.uses, loan, work.model, answer),
+            contextlib.aclosing(pieces),
+        ):
             async for piece in pieces:
                 work.room -= len(piece)
                 if work.room < 0:
@@ -212,23 +234,39 @@ class Answering:
                     await asyncio.sleep(
                         min(MAX_NAP_SECONDS, len(self._running) * NAP_PER_RUN_SECONDS)
                     )
-        return Ending(COMPLETED, {"usage": answer.usage})
+        # What all requests of the run used is put in where the run ends.
+        return Ending(COMPLETED, {"usage": None})
 
-    async def _prompt(self, live: Live) -> list[dict[str, str]]:
-        """The branch that ends in the user's message; answers without text are left out."""
-        earlier = []
+    async def _prompt(self, live: Live) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The branch that ends in the user's message, and the excerpts of files that go with it;
+        answers without text are left out.
+        """
+        earlier: list[Message] = []
+        files: Attached = {}
         parent = live.parent_id
         if parent is not None:
-            earlier = await self._database.read(
-                lambda connection: path(connection, live.conversation_id, parent, MAX_HISTORY)
+            earlier, files = await self._database.read(
+                lambda connection: (
+                    path(connection, live.conversation_id, parent, MAX_HISTORY),
+                    of_conversation(connection, live.conversation_id),
+                )
             )
-        prompt = [
-            {"role": message.role, "content": message.content}
+        turns = [
+            Turn(message.role, message.content, files.get(message.id, ()))
             for message in earlier
             if message.content
         ]
-        prompt.append({"role": "user", "content": live.content})
-        return going_on(prompt, "", live.kept) if live.kept else prompt
+        turns.append(Turn("user", live.content, live.attachments))
+        composed = await self._composer.compose(turns)
+        prompt = composed.prompt
+        if live.system_prompt:
+            # OpenAI's newer models call it `developer` and take this name as well; most others
+            # know no other.
+            prompt.insert(0, {"role": "system", "content": live.system_prompt})
+        if composed.sources:
+            given = {"message": live.message_id, "found": composed.sources}
+            await self._database.write(lambda connection: connection.execute(CITED, given))
+        return (going_on(prompt, "", live.kept) if live.kept else prompt), composed.sources
 
     async def _default_model(self, loan: Loan) -> str:
         if self._settings.alchat_default_model:
@@ -250,7 +288,7 @@ class Answering:
             self._models.pop(next(iter(self._models)))
 
 
-def going_on(prompt: list[dict[str, str]], before: str, kept: str) -> list[dict[str, str]]:
+def going_on(prompt: list[dict[str, Any]], before: str, kept: str) -> list[dict[str, Any]]:
     """The prompt that asks for what comes after `kept`; `before` is what it asked for already."""
     asked = prompt[:-2] if before else prompt
     return [
@@ -260,15 +298,23 @@ def going_on(prompt: list[dict[str, str]], before: str, kept: str) -> list[dict[
     ]
 
 
-def trimmed(prompt: list[dict[str, str]], *, keep: int) -> list[dict[str, str]]:
+def trimmed(prompt: list[dict[str, Any]], *, keep: int) -> list[dict[str, Any]]:
     """The prompt without the older half of its text: a system prompt stays, and so do the last
     `keep` messages. What is left begins with a message of the user. The same list if that is all.
     """
     first = 1 if prompt and prompt[0]["role"] == "system" else 0
     end = len(prompt) - keep
-    half = sum(len(message["content"]) for message in prompt[first:end]) / 2
+    half = sum(map(_size, prompt[first:end])) / 2
     cut, gone = first, 0
     while cut < end and (cut == first or gone < half or prompt[cut]["role"] != "user"):
-        gone += len(prompt[cut]["content"])
+        gone += _size(prompt[cut])
         cut += 1
     return [*prompt[:first], *prompt[cut:]]
+
+
+def _size(message: dict[str, Any]) -> int:
+    """Characters of a message of a prompt."""
+    content = message["content"]
+    if isinstance(content, str):
+        return len(content)
+    return sum(len(part["text"]) if part["type"] == "text" else IMAGE_CHARS for part in content)

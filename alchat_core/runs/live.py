@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from alchat_core.attachments.models import Attachment
 from alchat_core.auth import User
 from alchat_core.runs.events import CANCELLED, INTERRUPTED, Ending
+from alchat_core.usage.spent import Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,9 @@ STOPPED = Ending(CANCELLED, {})
 class Live:
     """A run that this process is writing. `ending` is what a cancel of its task means.
 
-    `kept` is the text of an earlier run that this one goes on with.
+    `kept` is the text of an earlier run that this one goes on with; `defaults` are the parameters
+    of the conversation, beside which `parameters` came with the message. `uses` are
+    its requests so far, `usage_before` is what the text that is kept has used.
     """
 
     id: str
@@ -39,5 +43,11 @@ class Live:
     model: str | None
     kept: str = ""
     parameters: dict[str, Any] | None = None
+    defaults: dict[str, Any] | None = None
+    system_prompt: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    wants_title: bool = False
     task: asyncio.Task[None] | None = None
     ending: Ending = STOPPED_SHORT
+    uses: list[Use] = field(default_factory=list)
+    usage_before: dict[str, Any] | None = None

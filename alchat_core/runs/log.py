@@ -25,6 +25,8 @@ from alchat_core.db.tables import conversations, messages, run_events, runs
 from alchat_core.ids import now_ms
 from alchat_core.metrics import Metrics
 from alchat_core.runs.events import REASONING, STARTED, TEXT, Ending, Event
+from alchat_core.usage.outbox import ADD as ADD_TO_OUTBOX
+from alchat_core.usage.spent import NOTHING, Spent, outbox_rows
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class EventLog(Protocol):
         model: str,
         credential_id: str | None = None,
         credential_type: str | None = None,
+        lease_id: str | None = None,
     ) -> None:
         """Appends `run.started`, and keeps with the run which credential it uses."""
 
@@ -70,8 +73,11 @@ class EventLog(Protocol):
     def written(self, run_id: str) -> str:
         """The answer so far, with what was kept before this run."""
 
-    async def finish(self, run_id: str, ending: Ending) -> None:
-        """Appends the last event, stores the answer, and returns when both are durable."""
+    async def finish(self, run_id: str, ending: Ending, spent: Spent = NOTHING) -> None:
+        """Appends the last event, stores the answer, and returns when both are durable.
+
+        What was `spent` is stored with it, and for the report to Papita.
+        """
 
     async def discard(self, run_id: str, ending: Ending) -> None:
         """Ends a run whose rows are gone: followers are told, nothing is stored."""
@@ -106,6 +112,7 @@ class _Channel:
         "early",
         "ending",
         "first_at",
+        "lease_id",
         "message_id",
         "model",
         "naming",
@@ -116,6 +123,8 @@ class _Channel:
         "queue",
         "reasoned",
         "run_id",
+        "settled",
+        "spent",
         "spoke",
         "starting",
         "tail",
@@ -135,6 +144,8 @@ class _Channel:
         self.model: str | None = None
         self.credential_id: str | None = None
         self.credential_type: str | None = None
+        self.lease_id: str | None = None
+        self.spent = NOTHING
         self.starting = self.naming = False
         self.pieces: list[str] = []
         self.thoughts: list[str] = []
@@ -144,7 +155,7 @@ class _Channel:
         self.answer: list[str] = [kept] if kept else []
         self.ending: Ending | None = None
         self.early: Event | None = None
-        self.dirty = self.spoke = self.discarded = self.closed = False
+        self.dirty = self.spoke = self.discarded = self.closed = self.settled = False
         self.done = asyncio.Event()
         self.tail: deque[Event] = deque()
         self.tail_bytes = 0
@@ -218,6 +229,7 @@ _START_RUN = (
         model=bindparam("used_model"),
         credential_id=bindparam("used_id"),
         credential_type=bindparam("used_type"),
+        lease_id=bindparam("used_lease"),
     )
 )
 _END_RUN = (
@@ -231,6 +243,12 @@ _END_RUN = (
         credential_type=func.coalesce(bindparam("used_type", type_=String), runs.c.credential_type),
         error=bindparam("new_error"),
         usage=bindparam("new_usage"),
+        requests=bindparam("new_requests"),
+        unpriced=bindparam("new_unpriced"),
+        prompt_tokens=bindparam("new_prompt_tokens"),
+        completion_tokens=bindparam("new_completion_tokens"),
+        cost_nano=bindparam("new_cost"),
+        price_source=bindparam("new_price_source"),
     )
 )
 _STORE_ANSWER = (
@@ -244,6 +262,9 @@ _STORE_ANSWER = (
             func.coalesce(messages.c.reasoning, literal(""))
             + bindparam("new_reasoning", type_=String),
             messages.c.reasoning,
+        ),
+        usage=func.coalesce(
+            bindparam("new_message_usage", type_=messages.c.usage.type), messages.c.usage
         ),
     )
 )
@@ -283,6 +304,7 @@ class DatabaseLog:
         self._patience = patience
         self._failing_since: float | None = None
         self._end_run: Callable[[str], None] = lambda _run_id: None
+        self._tell_spent: Callable[[], None] = lambda: None
         self._channels: dict[str, _Channel] = {}
         self._dirty: list[_Channel] = []
         self._wake = asyncio.Event()
@@ -294,6 +316,10 @@ class DatabaseLog:
         seconds; it has to bring `finish` about.
         """
         self._end_run = end_run
+
+    def when_spent(self, tell: Callable[[], None]) -> None:
+        """`tell()` is called when there is something new to be reported to Papita."""
+        self._tell_spent = tell
 
     @property
     def stuck(self) -> bool:
@@ -324,9 +350,11 @@ class DatabaseLog:
         model: str,
         credential_id: str | None = None,
         credential_type: str | None = None,
+        lease_id: str | None = None,
     ) -> None:
         channel = self._channels[run_id]
         channel.model = model
+        channel.lease_id = lease_id
         channel.credential_id = credential_id
         channel.credential_type = credential_type
         channel.starting = True
@@ -368,13 +396,19 @@ class DatabaseLog:
         channel = self._channels[run_id]
         return "".join([*channel.answer, *channel.pieces])
 
-    async def finish(self, run_id: str, ending: Ending) -> None:
+    async def finish(self, run_id: str, ending: Ending, spent: Spent = NOTHING) -> None:
         channel = self._channels[run_id]
         if channel.ending is None:
             channel.ending = ending
+            channel.spent = spent
             self._hurry.set()
             self._mark(channel)
         await channel.done.wait()
+        if spent.uses and not channel.settled:
+            # Its rows are gone, and what it cost is owed all the same.
+            rows = outbox_rows(run_id, spent.uses)
+            await self._database.write(lambda connection: connection.execute(ADD_TO_OUTBOX, rows))
+            self._tell_spent()
 
     async def discard(self, run_id: str, ending: Ending) -> None:
         channel = self._channels.get(run_id)
@@ -563,11 +597,13 @@ class DatabaseLog:
                 "used_model": c.model,
                 "used_id": c.credential_id,
                 "used_type": c.credential_type,
+                "used_lease": c.lease_id,
             }
             for c in channels
             if c.naming
         ]
         ended = [_ended_row(c) for c in channels if c.closed]
+        owed = [row for c in channels if c.closed for row in outbox_rows(c.run_id, c.spent.uses)]
 
         def unit(connection: Connection) -> None:
             connection.execute(_INSERT_EVENT, events)
@@ -584,8 +620,14 @@ class DatabaseLog:
                         for one in ended
                     ],
                 )
+            if owed:
+                connection.execute(ADD_TO_OUTBOX, owed)
 
         await self._database.write(unit)
+        for channel in channels:
+            channel.settled = channel.closed
+        if owed:
+            self._tell_spent()
 
 
 def _ended_row(channel: _Channel) -> dict[str, Any]:
@@ -600,7 +642,7 @@ def _ended_row(channel: _Channel) -> dict[str, Any]:
         "new_state": channel.ending.state,
         "new_error": data if channel.ending.state == "failed" else None,
         "good_model": channel.model if channel.ending.state == "completed" else None,
-        "new_usage": data.get("usage"),
+        **channel.spent.columns(),
         "used_model": channel.model,
         "used_id": channel.credential_id,
         "used_type": channel.credential_type,

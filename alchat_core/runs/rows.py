@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import and_, bindparam, exists, func, insert, literal, select, update
+from sqlalchemy import and_, bindparam, case, exists, func, insert, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
 from alchat_core.conversations.models import Run
@@ -23,9 +23,11 @@ from alchat_core.db.tables import (
 )
 from alchat_core.errors import InvalidInput, KeyReused
 from alchat_core.ids import now_ms
-from alchat_core.providers.parameters import refused
+from alchat_core.providers.parameters import effective, refused
 from alchat_core.runs.events import INTERRUPTED, REASONING, TEXT
 from alchat_core.runs.live import Live, Sent
+from alchat_core.usage.outbox import ADD as ADD_TO_OUTBOX
+from alchat_core.usage.spent import Use, outbox_rows
 
 # What is deleted is not there, although an undo may bring it back.
 _MINE = and_(conversations.c.owner == bindparam("who"), conversations.c.deleted_at.is_(None))
@@ -42,9 +44,17 @@ _running = (
     .where(runs.c.owner == bindparam("who"), ACTIVE)
     .scalar_subquery()
 )
-SCENE = select(conversations.c.title, conversations.c.model, ACTIVE_LEAF, _active, _running).where(
-    conversations.c.id == bindparam("wanted"), _MINE
-)
+SCENE = select(
+    conversations.c.title,
+    conversations.c.model,
+    ACTIVE_LEAF,
+    _active,
+    _running,
+    conversations.c.system_prompt,
+    conversations.c.parameters,
+    or_(conversations.c.title.is_(None), conversations.c.title_origin == "words")
+    & ~conversations.c.temporary,
+).where(conversations.c.id == bindparam("wanted"), _MINE)
 ROLE = select(messages.c.role).where(
     messages.c.id == bindparam("message"), messages.c.conversation_id == bindparam("conversation")
 )
@@ -65,6 +75,7 @@ BROKEN_OFF = (
         _question.c.id,
         _question.c.content,
         _question.c.parent_id,
+        messages.c.usage,
     )
     .join(conversations, conversations.c.id == messages.c.conversation_id)
     .outerjoin(runs, runs.c.message_id == messages.c.id)
@@ -75,11 +86,17 @@ BROKEN_OFF = (
 )
 ADD_MESSAGE = insert(messages)
 ADD_RUN = insert(runs)
+CITED = (
+    update(messages).where(messages.c.id == bindparam("message")).values(sources=bindparam("found"))
+)
 MOVED = (
     update(conversations)
     .where(conversations.c.id == bindparam("conversation"))
     .values(
         title=bindparam("new_title"),
+        title_origin=case(
+            (conversations.c.title.is_(None), "words"), else_=conversations.c.title_origin
+        ),
         updated_at=bindparam("now"),
         last_message_at=bindparam("now"),
         active_leaf_id=bindparam("leaf"),
@@ -102,11 +119,37 @@ RUN = select(
     runs.c.credential_id,
     runs.c.credential_type,
     runs.c.parameters,
+    runs.c.usage,
 ).where(
     runs.c.id == bindparam("wanted"),
     runs.c.owner == bindparam("who"),
     exists().where(conversations.c.id == runs.c.conversation_id, _MINE),
 )
+
+
+class Scene(NamedTuple):
+    """What `SCENE` reads of a conversation that may get a new answer.
+
+    `wants_title`: it has none but, at most, its first words.
+    """
+
+    title: str | None
+    model: str | None
+    leaf: str | None
+    active: str | None
+    running: int
+    system_prompt: str | None
+    defaults: dict[str, Any] | None
+    wants_title: bool
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """What of it goes into a `Live` as it is."""
+        return {
+            "defaults": self.defaults,
+            "system_prompt": self.system_prompt,
+            "wants_title": self.wants_title,
+        }
 
 
 def run_of(row: Sequence[Any]) -> Run:
@@ -132,7 +175,7 @@ def add_run(connection: Connection, live: Live, title: str, now: int) -> None:
             "usage": None,
             "credential_id": None,
             "credential_type": None,
-            "parameters": live.parameters,
+            "parameters": effective(live.model, live.defaults, live.parameters),
         },
     )
     connection.execute(
@@ -168,11 +211,17 @@ def mark_interrupted(connection: Connection, run_id: str, message_id: str) -> No
     connection.execute(
         insert(run_events).values(run_id=run_id, number=last, type=INTERRUPTED, data="{}")
     )
-    connection.execute(
+    asked = connection.execute(
         update(runs)
         .where(runs.c.id == run_id)
         .values(state="interrupted", finished_at=now, last_event=last)
-    )
+        .returning(runs.c.lease_id, runs.c.credential_id, runs.c.model)
+    ).one()
+    if asked.lease_id and asked.credential_id:
+        # The provider was asked, and nobody knows any more what that cost.
+        use = Use(asked.lease_id, asked.credential_id, "", asked.model or "", None, now)
+        connection.execute(ADD_TO_OUTBOX, outbox_rows(run_id, [use]))
+        connection.execute(update(runs).where(runs.c.id == run_id).values(requests=1, unpriced=1))
     connection.execute(
         update(messages)
         .where(messages.c.id == message_id)

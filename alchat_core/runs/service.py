@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from alchat_core import logs
+from alchat_core.attachments.prompt import Composer
+from alchat_core.attachments.rows import attach, of_message
+from alchat_core.attachments.service import AttachmentService
 from alchat_core.auth import User
 from alchat_core.conversations.models import Run, title_from
 from alchat_core.conversations.search import Entry, put
@@ -35,9 +39,10 @@ from alchat_core.errors import (
 )
 from alchat_core.ids import new_id, now_ms
 from alchat_core.logs import describe
+from alchat_core.metrics import Metrics
 from alchat_core.providers.openai_compatible import Provider
 from alchat_core.runs.answering import Answering
-from alchat_core.runs.events import FAILED, Ending
+from alchat_core.runs.events import COMPLETED, FAILED, Ending
 from alchat_core.runs.live import STOPPED, STOPPED_SHORT, Live, Sent
 from alchat_core.runs.log import DatabaseLog
 from alchat_core.runs.rows import (
@@ -46,6 +51,7 @@ from alchat_core.runs.rows import (
     OWNED_MESSAGE,
     RUN,
     SCENE,
+    Scene,
     add_run,
     check_parameters,
     check_parent,
@@ -56,8 +62,11 @@ from alchat_core.runs.rows import (
     replay,
     run_of,
 )
+from alchat_core.runs.titles import Titles
 from alchat_core.runs.watch import LoanWatch
 from alchat_core.settings import Settings
+from alchat_core.usage.outbox import Ledger
+from alchat_core.usage.prices import Prices
 
 __all__ = ["RunService", "Sent"]
 
@@ -79,17 +88,38 @@ class RunService:
         events: DatabaseLog,
         credentials: CredentialManager,
         provider: Provider,
+        attachments: AttachmentService,
+        metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
         self._conversations = ConversationService(
             database, undo_minutes=settings.alchat_undo_minutes
         )
+        self._attachments = attachments
         self.events = events
         self._live: dict[str, Live] = {}
         self._watch = LoanWatch(credentials, settings.alchat_lease_check_seconds, self._halt)
         self._answering = Answering(
-            settings, database, events, credentials, provider, self._watch, self._live
+            settings,
+            database,
+            events,
+            credentials,
+            provider,
+            Composer(settings, attachments.files),
+            self._watch,
+            self._live,
+        )
+        self._ledger = Ledger(database, credentials, Prices(settings.prices))
+        events.when_spent(self._ledger.wake)
+        self.titles = Titles(
+            settings,
+            database,
+            credentials,
+            provider,
+            self._watch,
+            metrics or Metrics(),
+            self._ledger,
         )
         self._stopping = False
         events.if_stuck(lambda run_id: self._halt(run_id, RunError("storage-failed")))
@@ -111,6 +141,7 @@ class RunService:
         found = await self._database.write(unit)
         if found:
             log.warning("%d answers were interrupted by the last stop", found)
+        self._ledger.start()
 
     async def stop(self, seconds: float) -> None:
         """No new runs; running ones end, or are marked interrupted, within `seconds`."""
@@ -123,6 +154,8 @@ class RunService:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=seconds * (1 - TIME_TO_END))
+        await self.titles.stop()
+        await self._ledger.stop()
 
     @property
     def stopping(self) -> bool:
@@ -138,6 +171,7 @@ class RunService:
         model: str | None = None,
         parameters: dict[str, Any] | None = None,
         parent_id: str | None = None,
+        attachments: Sequence[str] = (),
         first: bool = False,
         key: str | None = None,
     ) -> Sent:
@@ -145,6 +179,7 @@ class RunService:
 
         It follows the answer `parent_id`, or none at all if it is the `first`, beside the first
         message that is there; without either, the end of the active branch.
+        `attachments` are ids of files of the user.
         The same `key` with the same request gives the same answer again. Raises `NotFound`,
         `RunActive`, `TooManyRunning`, `InvalidInput`, `KeyReused`, `ShuttingDown`.
         """
@@ -152,11 +187,11 @@ class RunService:
         digest = ""
         if key:
             digest = digest_of(
-                "send", conversation_id, content, model, place, parameters=parameters
+                "send", conversation_id, content, model, place, *attachments, parameters=parameters
             )
 
         def unit(connection: Connection) -> Live:
-            title, remembered, leaf = self._scene(connection, user.id, conversation_id)
+            scene = self._scene(connection, user.id, conversation_id)
             if parent_id is not None:
                 check_parent(connection, conversation_id, parent_id)
             now = now_ms()
@@ -167,17 +202,21 @@ class RunService:
                 user_message_id=new_id("msg"),
                 message_id=new_id("msg"),
                 content=content,
-                parent_id=None if first else parent_id or leaf,
-                model=model or remembered,
+                parent_id=None if first else parent_id or scene.leaf,
+                model=model or scene.model,
                 parameters=parameters,
+                **scene.beside,
             )
             check_parameters(live.model, parameters)
             question = message_row(live, live.user_message_id, live.parent_id, "user", content, now)
             answer = message_row(live, live.message_id, live.user_message_id, "assistant", "", now)
             connection.execute(ADD_MESSAGE, [question, answer])
-            add_run(connection, live, title or title_from(content), now)
+            live.attachments = attach(
+                connection, user.id, conversation_id, live.user_message_id, attachments
+            )
+            add_run(connection, live, scene.title or title_from(content), now)
             written = [Entry(conversation_id, live.user_message_id, content, new=True)]
-            if not title:
+            if not scene.title:
                 written.append(Entry(conversation_id, None, title_from(content), new=True))
             put(connection, written)
             return live
@@ -203,7 +242,7 @@ class RunService:
             conversation_id, role, content, parent_id = row
             if role != "user":
                 raise InvalidInput("Only a message of the user can be answered again.")
-            title, remembered, _ = self._scene(connection, user.id, conversation_id)
+            scene = self._scene(connection, user.id, conversation_id)
             now = now_ms()
             live = Live(
                 id=new_id("run"),
@@ -213,15 +252,17 @@ class RunService:
                 message_id=new_id("msg"),
                 content=content,
                 parent_id=parent_id,
-                model=model or remembered,
+                model=model or scene.model,
                 parameters=parameters,
+                attachments=of_message(connection, message_id),
+                **scene.beside,
             )
             check_parameters(live.model, parameters)
             connection.execute(
                 ADD_MESSAGE,
                 [message_row(live, live.message_id, message_id, "assistant", "", now)],
             )
-            add_run(connection, live, title or title_from(content), now)
+            add_run(connection, live, scene.title or title_from(content), now)
             return live
 
         return await self._launch(_once(user, key, digest, unit))
@@ -245,8 +286,8 @@ class RunService:
             row = connection.execute(BROKEN_OFF, {"message": message_id, "who": user.id}).first()
             if row is None:
                 raise NotFound
-            conversation_id, role, kept, used, state, question_id, question, parent_id = row
-            title, remembered, _ = self._scene(connection, user.id, conversation_id)
+            conversation_id, role, kept, used, state, question_id, question, parent_id, cost = row
+            scene = self._scene(connection, user.id, conversation_id)
             if role != "assistant":
                 raise InvalidInput("Only an answer can be continued.")
             if not kept or question_id is None or state not in BROKEN_OFF_STATES:
@@ -260,12 +301,15 @@ class RunService:
                 message_id=message_id,
                 content=question,
                 parent_id=parent_id,
-                model=model or used or remembered,
+                model=model or used or scene.model,
                 kept=kept,
+                usage_before=cost,
                 parameters=parameters,
+                attachments=of_message(connection, question_id),
+                **scene.beside,
             )
             check_parameters(live.model, parameters)
-            add_run(connection, live, title or title_from(question), now)
+            add_run(connection, live, scene.title or title_from(question), now)
             return live
 
         return await self._launch(_once(user, key, digest, unit))
@@ -314,6 +358,7 @@ class RunService:
         With time for an undo the answer is kept as far as it was written; without, all is deleted.
         """
         for_good = await self._conversations.delete(owner, conversation_id)
+        self.titles.drop(conversation_id)
         for live in [one for one in self._live.values() if one.conversation_id == conversation_id]:
             live.ending = STOPPED
             if for_good:
@@ -322,27 +367,26 @@ class RunService:
                 live.task.cancel()
                 await asyncio.wait([live.task], timeout=self._settings.alchat_stop_timeout)
         if for_good:
+            await self._attachments.forget(conversation_id)
             await self._conversations.delete_for_good(conversation_id)
 
     async def models(self, user: User) -> tuple[str, ...]:
         """Models of the user's credential, the default first. Raises `RunError`."""
         return await self._answering.models(user)
 
-    def _scene(
-        self, connection: Connection, owner: str, conversation_id: str
-    ) -> tuple[str | None, str | None, str | None]:
-        """Title, model and active leaf of a conversation that may get a new answer."""
+    def _scene(self, connection: Connection, owner: str, conversation_id: str) -> Scene:
+        """The conversation that may get a new answer. Raises what `send` raises."""
         if self._stopping:
             raise ShuttingDown
         row = (connection.execute(SCENE, {"wanted": conversation_id, "who": owner})).first()
         if row is None:
             raise NotFound
-        title, remembered, leaf, active, running = row
-        if active is not None:
+        scene = Scene(*row)
+        if scene.active is not None:
             raise RunActive
-        if running >= self._settings.alchat_max_running_answers:
+        if scene.running >= self._settings.alchat_max_running_answers:
             raise TooManyRunning
-        return title, remembered, leaf
+        return scene
 
     async def _launch(self, unit: Unit[Live | Sent]) -> Sent:
         """Commits the rows of a run, then starts it."""
@@ -372,6 +416,17 @@ class RunService:
             log.info("answer stopped", extra={"runId": run_id, "code": error.code})
             live.ending = Ending(FAILED, error.as_json())
             live.task.cancel()
+        if live is None:
+            self.titles.halt(run_id)
+
+    async def _finish(self, live: Live, ending: Ending) -> None:
+        """Ends the run, with what all its requests used."""
+        spent = await self._ledger.settle(
+            live.uses, continued=bool(live.kept), before=live.usage_before
+        )
+        if ending.type == COMPLETED:
+            ending = Ending(COMPLETED, {**ending.data, "usage": spent.usage})
+        await self.events.finish(live.id, ending, spent)
 
     async def _write(self, live: Live) -> None:
         """The life of a run: whatever happens in it, it ends with exactly one last event."""
@@ -386,12 +441,16 @@ class RunService:
         except Exception as error:  # noqa: BLE001 - the user is told, the log has the place
             log.error("answer failed: %s", describe(error), extra={"runId": live.id})
             ending = Ending(FAILED, RunError("internal-error").as_json())
-        finished = asyncio.ensure_future(self.events.finish(live.id, ending))
+        named = ending.type == COMPLETED and not self._stopping and self.titles.expect(live)
+        answer = self.events.written(live.id) if named else ""
+        finished = asyncio.ensure_future(self._finish(live, ending))
         while not finished.done():
             # A second cancel (Stop twice, Stop and shutdown) must not lose the last event.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(finished)
         log.info("answer ended", extra={"outcome": ending.state})
+        if named:
+            self.titles.begin(live, answer)
 
 
 def _once(user: User, key: str | None, digest: str, unit: Unit[Live]) -> Unit[Live | Sent]:

@@ -73,18 +73,19 @@ class LoanWatch:
         self._credentials = credentials
         self._seconds = seconds
         self._stop = stop
-        self._loans: dict[str, tuple[str, str]] = {}
+        self._loans: dict[tuple[str, str], tuple[str, str]] = {}
         self._task: asyncio.Task[None] | None = None
         self._complained = False
 
-    def begin(self, run_id: str, loan: Loan) -> None:
-        """Watches the loan that a run uses from now on, in place of an earlier one."""
-        self._loans[run_id] = (loan.lease_id, loan.credential_id)
+    def begin(self, run_id: str, loan: Loan, purpose: str = "") -> None:
+        """Watches the loan that a run uses from now on, in place of an earlier one of this purpose."""
+        self._loans[run_id, purpose] = (loan.lease_id, loan.credential_id)
         if self._task is None and self._seconds > 0:
             self._task = asyncio.create_task(self._ask_on(), name="loan-watch")
 
     def end(self, run_id: str) -> None:
-        self._loans.pop(run_id, None)
+        for place in [place for place in self._loans if place[0] == run_id]:
+            del self._loans[place]
 
     def stop(self) -> None:
         if self._task is not None:
@@ -113,7 +114,7 @@ class LoanWatch:
         why = _STOPS.get(ended.code)
         if why is None:
             return
-        for run_id, loan in tuple(self._loans.items()):
+        for (run_id, _), loan in tuple(self._loans.items()):
             if loan == (ended.lease_id, ended.credential_id):
                 self.end(run_id)
                 self._stop(run_id, why)

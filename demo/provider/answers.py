@@ -99,3 +99,13 @@ def answer_to(question: str) -> str:
         f"And a few lines of code to look at:\n\n```{language}\n{code}\n```\n\n"
         "To talk to a real model, add an OpenAI key under **Credentials**.\n"
     )
+
+
+def title_for(question: str) -> str | None:
+    """A title, where the question asks for that of a conversation; None where it does not."""
+    if not question.startswith("Write a title for the conversation below"):
+        return None
+    found = re.search(r"^User: (.*?)(?=^Assistant: |\Z)", question, re.MULTILINE | re.DOTALL)
+    asked = found[1] if found else ""
+    keywords = keywords_of(asked)
+    return f"About {' and '.join(keywords)}" if keywords else subject_of(asked)

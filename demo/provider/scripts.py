@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from demo.provider.answers import answer_to
+from demo.provider.answers import answer_to, title_for
 
 PLEASANT_MODELS = ("demo", "demo-fast", "echo")
 WORDS_PER_PARAGRAPH = 60
@@ -200,6 +200,7 @@ _FIXED: Mapping[str, Script] = {
     "thinking": replace(_ORDINARY, thoughts=words(15)),
     "thinking-router": replace(_ORDINARY, thoughts=words(15), thought_name="reasoning"),
     "thinking-cut": replace(_ORDINARY, tokens=(), thoughts=words(15), ending="cut"),
+    "no-images": _ORDINARY,
     "new-names": replace(_ORDINARY, refused_parameter="max_tokens"),
     "crlf": replace(_ORDINARY, newline=b"\r\n"),
     "comments": replace(_ORDINARY, comments=True),
@@ -275,11 +276,13 @@ def _after(tokens: tuple[str, ...], kept: str) -> tuple[str, ...]:
 
 
 def _script_for(model: str, question: str, kept: str) -> Script:
+    if model in PLEASANT_MODELS and (title := title_for(question)):
+        return Script(tokens=tokenise(title), interval=0.002)
     if model in ("demo", "demo-fast"):
         interval = 0.022 if model == "demo" else 0.002
         first = 0.35 if model == "demo" else 0.0
         return Script(tokens=tokenise(answer_to(question)), interval=interval, first=first)
-    if model == "echo":
+    if model in ("echo", "echo-all"):
         return Script(tokens=tokenise(question))
     if (fixed := _FIXED.get(model)) is not None:
         return fixed

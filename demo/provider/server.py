@@ -191,6 +191,13 @@ class Provider:
         self._open_transports.add(transport)
         try:
             question, kept = _asked_for(messages)
+            if model == "echo-all":
+                question = "\n".join(
+                    f"{one.get('role')}: {_text(one)}" for one in messages if isinstance(one, dict)
+                )
+            if model == "no-images" and any(_has_parts(one) for one in messages):
+                self.ledger.end(call, "refused")
+                return _refuse(_bad_request("This model does not support image inputs."))
             script = limited(script_for(model, question, kept), _limit(body))
             if script.refused_parameter in body:
                 self.ledger.end(call, "refused")
@@ -544,9 +551,22 @@ def _text(message: object) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        parts = (part.get("text") for part in content if isinstance(part, dict))
+        parts = (_part(part) for part in content if isinstance(part, dict))
         return " ".join(part for part in parts if isinstance(part, str))
     return ""
+
+
+def _has_parts(message: object) -> bool:
+    return isinstance(message, dict) and isinstance(message.get("content"), list)
+
+
+def _part(part: dict[str, Any]) -> object:
+    """The text of a part, or how an image begins and how long it is."""
+    image = part.get("image_url")
+    if not isinstance(image, dict):
+        return part.get("text")
+    url = str(image.get("url"))
+    return f"[{url.partition(',')[0]}, {len(url)}]"
 
 
 def _key_of(request: web.Request) -> str:

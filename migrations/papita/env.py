@@ -4,6 +4,7 @@ from alembic import context
 
 import papita_core.audit.models
 import papita_core.grants.models
+import papita_core.usage.models
 import papita_core.users.models
 import papita_core.vault.models  # noqa: F401 - each import adds its tables to the metadata
 from papita_core.db import Base

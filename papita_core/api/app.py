@@ -15,7 +15,15 @@ from papita_core import __version__
 from papita_core.api import docs, problems
 from papita_core.api.deps import Parts
 from papita_core.api.lending import LendingLane
-from papita_core.api.routes import audit, credential_types, credentials, leases, projects, token
+from papita_core.api.routes import (
+    audit,
+    credential_types,
+    credentials,
+    leases,
+    projects,
+    token,
+    usage,
+)
 from papita_core.app import Papita
 from papita_core.projects.service import ProjectRunner
 
@@ -48,7 +56,7 @@ def create_api(papita: Papita, *, runner: ProjectRunner) -> FastAPI:
     problems.install(app)
     docs.install(app)
     # Tried in this order: what is asked most often comes first.
-    for routes in (credentials, leases, token, projects, credential_types, audit):
+    for routes in (credentials, leases, token, projects, credential_types, usage, audit):
         app.include_router(routes.router)
     return app
 

@@ -82,6 +82,7 @@ def request_id(request: Request) -> str | None:
 async def lend(parts: Parts, wanted: LoanRequest) -> Response:
     """The answer to a granted request. Raises what `Lender.resolve` does."""
     loan = await asyncio.wrap_future(parts.papita.lender.resolve(wanted))
+    spending = loan.spending
     return JSONResponse(
         {
             "credentials": {
@@ -92,6 +93,7 @@ async def lend(parts: Parts, wanted: LoanRequest) -> Response:
                 "credentials": loan.secret,
             },
             "lease": {"id": loan.lease_id, "expiresAt": loan.expires_at.isoformat()},
+            **({} if spending is None else {"budget": spending.as_json()}),
         },
         headers=NO_STORE,
     )

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from papita_core.errors import (
+    BudgetExceeded,
     ClientRefused,
     IdempotencyInFlight,
     InvalidInput,
@@ -62,8 +63,10 @@ def from_error(error: PapitaError) -> JSONResponse:
         more["errors"] = [
             {"field": name, "detail": detail} for name, detail in error.errors.items()
         ]
-    if isinstance(error, TooManyAttempts):
+    if isinstance(error, TooManyAttempts | BudgetExceeded):
         headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, BudgetExceeded):
+        more["budget"] = error.budget
     if isinstance(error, IdempotencyInFlight):
         headers["Retry-After"] = "1"
     if isinstance(error, TestFailed):

@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from papita_core.credential_types import CredentialType
+from papita_core.usage.budgets import KEEP, Budget, Keep, Spending, nano
 from papita_core.vault.records import CredentialInfo
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
@@ -49,6 +57,21 @@ class Secret(BaseModel):
         yield from ()
 
 
+Amount = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict=True)]
+Period = Literal["day", "month"]
+
+
+class BudgetBody(Body):
+    """What may be spent in a day or a month of UTC; with `projectId`, by that project alone."""
+
+    limit_usd: Annotated[Amount, Field(ge=0.01, examples=[20])]
+    period: Period
+    project_id: Annotated[str | None, Field(max_length=64, examples=["al-chat"])] = None
+
+    def value(self) -> Budget:
+        return Budget(nano(self.limit_usd), self.period, self.project_id)
+
+
 class NewCredentialBody(Body):
     credential_type: Annotated[str, Field(max_length=64, examples=["openai"])]
     credentials: Secret
@@ -56,16 +79,50 @@ class NewCredentialBody(Body):
     label: Annotated[str | None, Field(max_length=200)] = None
     base_url: Annotated[str | None, Field(max_length=2048)] = None
     expires_at: AwareDatetime | None = None
+    budget: BudgetBody | None = None
 
 
 class ReplaceCredentialBody(Body):
-    """Replaces all of it; leave `credentials` out to keep the secret."""
+    """Replaces all of it; leave `credentials` out to keep the secret, and `budget` to keep that."""
 
     credentials: Secret | None = None
     project_id: Annotated[str | None, Field(max_length=64)] = None
     label: Annotated[str | None, Field(max_length=200)] = None
     base_url: Annotated[str | None, Field(max_length=2048)] = None
     expires_at: AwareDatetime | None = None
+    budget: Annotated[BudgetBody | None, Field(description="null takes it away.")] = None
+
+    def wanted_budget(self) -> Budget | Keep | None:
+        if "budget" not in self.model_fields_set:
+            return KEEP
+        return None if self.budget is None else self.budget.value()
+
+
+class BudgetState(Answer):
+    """Where a budget stands. `warning`: four fifths or more are spent."""
+
+    limit_usd: float
+    spent_usd: float
+    period: Period
+    warning: bool
+    begins_anew_at: datetime
+
+
+class BudgetView(BudgetState):
+    """`unpricedRequests` are in the period, too, and count for nothing: nobody knows their cost."""
+
+    project_id: str | None
+    unpriced_requests: int
+
+    @classmethod
+    def of(cls, spending: Spending) -> BudgetView:
+        return cls.model_validate(
+            {
+                **spending.as_json(),
+                "projectId": spending.budget.project_id,
+                "unpricedRequests": spending.unpriced,
+            }
+        )
 
 
 class CredentialView(Answer):
@@ -92,6 +149,12 @@ class CredentialView(Answer):
             examples=["ok"],
         ),
     ]
+    budget: BudgetView | None
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _standing(cls, value: object) -> object:
+        return BudgetView.of(value) if isinstance(value, Spending) else value
 
     @classmethod
     def of(cls, info: CredentialInfo) -> CredentialView:
@@ -170,8 +233,11 @@ class Lease(Answer):
 
 
 class LoanAnswer(Answer):
+    """`budget` is there where the credential has one."""
+
     credentials: LentCredential
     lease: Lease
+    budget: BudgetState | None = None
 
 
 Id = Annotated[str, StringConstraints(pattern="^[0-9a-f-]{36}$")]
@@ -197,6 +263,52 @@ class EndedLoan(Answer):
 
 class EndedLoans(Answer):
     ended: list[EndedLoan]
+
+
+Count = Annotated[int, Field(ge=0, le=10**12, strict=True)]
+RecordId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+
+
+class UsageRecord(Body):
+    """One request to a provider. `id` is the project's own name for it. null is unknown."""
+
+    id: RecordId
+    lease_id: Id
+    credential_id: Id
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+    prompt_tokens: Count | None
+    completion_tokens: Count | None
+    cost_usd: Amount | None
+    at: AwareDatetime
+
+
+class UsageBody(Body):
+    records: Annotated[list[UsageRecord], Field(min_length=1, max_length=100)]
+
+
+class UsageReported(Answer):
+    """`repeated` were counted before; `unknown` are the ids of those that name no such loan."""
+
+    counted: int
+    repeated: int
+    unknown: list[str]
+
+
+class UsageLine(Answer):
+    """`costUsd` is the sum of what is known; `unpricedRequests` are those of unknown cost."""
+
+    key: Annotated[str, Field(description="The day, or what the group is called by its id.")]
+    label: Annotated[str | None, Field(description="Of a credential that you can see.")]
+    requests: int
+    unpriced_requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+
+
+class UsageAnswer(Answer):
+    group: Literal["day", "credential", "project", "model"]
+    usage: list[UsageLine]
 
 
 class ChosenCredential(Answer):
@@ -282,7 +394,8 @@ class FailedTest(BaseModel):
 class Problem(BaseModel):
     """RFC 9457 problem details. `code` is stable; docs/api.md lists all codes.
 
-    `errors` comes with 422, `error` with the codes of OAuth, `test` with `test-failed`.
+    `errors` comes with 422, `error` with the codes of OAuth, `test` with `test-failed`,
+    `budget` with `budget-exceeded`.
     """
 
     type: str
@@ -293,3 +406,4 @@ class Problem(BaseModel):
     errors: list[FieldProblem] | None = None
     error: str | None = None
     test: FailedTest | None = None
+    budget: BudgetState | None = None

@@ -35,6 +35,8 @@ _CHOOSING: tuple[Column[Any], ...] = tuple(
     _CREDENTIAL.c[
         *("id", "owner_id", "credential_type", "project_id", "expires_at", "updated_at"),
         *("disabled_at", "blocked_at"),
+        *("budget_nano", "budget_period", "budget_project_id"),
+        *("spent_nano", "spent_unpriced", "spent_since"),
     ]
 )
 

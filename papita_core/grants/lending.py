@@ -38,6 +38,7 @@ from papita_core.grants.choosing import SHARED, Choice, choose
 from papita_core.grants.leases import LEASE, LEASES, lost, need_of
 from papita_core.grants.limits import LoanLimit
 from papita_core.settings import Settings
+from papita_core.usage.budgets import Spending, refusal, spending_of
 from papita_core.users.tokens import token_hash
 from papita_core.vault.binding import KIND, bound_to
 from papita_core.vault.keyring import KeyRing, SealedParts
@@ -75,7 +76,7 @@ class LoanRequest:
 
 @dataclass(frozen=True, slots=True)
 class Loan:
-    """One credential, unsealed, until `expires_at`.
+    """One credential, unsealed, until `expires_at`; with what is spent, where it has a budget.
 
     `credential_type` is what it is, which may be another type of the protocol that was asked for.
     """
@@ -87,6 +88,7 @@ class Loan:
     secret: dict[str, str] = field(repr=False)
     lease_id: str
     expires_at: datetime
+    spending: Spending | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,8 @@ class Lender:
 
         `Unauthenticated` (no live lease), `CredentialNotFound` (another user, type or project than
         the lease's, or nothing stored), `ConsentRequired`, `ProjectDisabled`, `CredentialDisabled`,
-        `CredentialExpired`, `TooManyAttempts`, `SecretUnreadable` or `VaultSealed`.
+        `CredentialExpired`, `BudgetExceeded`, `TooManyAttempts`, `SecretUnreadable` or
+        `VaultSealed`.
         """
         waiting = _Waiting(request, token_hash(request.token), Future())
         with self._lock:
@@ -273,9 +276,14 @@ class Lender:
         if not isinstance(choice, Choice):
             return choice
         row = found.rows[choice.candidate.id]
+        spending = spending_of(row, now)
+        used_up = refusal(spending, lease.project_id, now)
+        if used_up is not None:
+            return used_up
         ends = lease.expires_at if row.expires_at is None else min(lease.expires_at, row.expires_at)
         loan = Loan(
-            row.id, row.credential_type, row.project_id, row.base_url or None, {}, lease.id, ends
+            *(row.id, row.credential_type, row.project_id, row.base_url or None, {}, lease.id),
+            *(ends, spending),
         )
         return _Chosen(row, choice.reason, lease.project_id, loan)
 

@@ -49,6 +49,7 @@ from papita_core.projects.catalogue import PROJECTS, Project
 from papita_core.projects.models import ProjectState
 from papita_core.secret import Secret
 from papita_core.settings import Settings
+from papita_core.usage.budgets import refusal, spending_of
 from papita_core.users.models import AccessTokenRow, SessionRow, UserRow
 from papita_core.users.tokens import new_token, token_hash
 from papita_core.vault.models import Credential, CredentialShare
@@ -280,10 +281,14 @@ class GrantService:
                 refused = ProjectDisabled()
                 return Which(project_id, None, None, refused.code, refused.detail)
             found = Found.read(session, NAMED, [need])
-        choice = choose(found.of(actor.user_id), need, self._clock())
+        now = self._clock()
+        choice = choose(found.of(actor.user_id), need, now)
         if not isinstance(choice, Choice):
             return Which(project_id, None, None, choice.code, choice.detail)
         row = found.rows[choice.candidate.id]
+        used_up = refusal(spending_of(row, now), project_id, now)
+        if used_up is not None:
+            return Which(project_id, None, None, used_up.code, used_up.detail)
         own = row.owner_id == actor.user_id
         credential = WhichCredential(
             row.id, row.label, row.credential_type, None if own else row.username

@@ -16,12 +16,15 @@ from sqlalchemy import ColumnElement, Table, delete, or_, select, tuple_
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Base, Database, table_of
 from papita_core.grants.models import LeaseRow
+from papita_core.usage.models import UsageReport
 from papita_core.users.models import SessionRow, SetupCodeRow
 from papita_core.vault.models import IdempotentRequest
 
 log = logging.getLogger(__name__)
 
-LEASES_STAY = timedelta(days=1)
+# So long afterwards a project may still report what it spent with what was lent on a lease.
+LEASES_STAY = timedelta(days=7)
+REPORTS_STAY = timedelta(days=30)
 SESSIONS_STAY = timedelta(days=30)
 REQUESTS_STAY = timedelta(hours=24)
 AT_ONCE = 500
@@ -51,6 +54,7 @@ class Housekeeping:
             ),
             (IdempotentRequest, IdempotentRequest.created_at < now - REQUESTS_STAY),
             (SetupCodeRow, SetupCodeRow.expires_at <= now),
+            (UsageReport, UsageReport.received_at < now - REPORTS_STAY),
         )
         gone = {model.__tablename__: self._delete(table_of(model), which) for model, which in ended}
         self.rotate_if_due()

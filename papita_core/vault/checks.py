@@ -21,6 +21,7 @@ from papita_core.credential_types import (
 from papita_core.errors import InvalidInput
 from papita_core.projects.catalogue import PROJECTS
 from papita_core.settings import origin_of
+from papita_core.usage.budgets import Budget, Keep, wrong
 from papita_core.vault.records import NewCredential, ReplaceCredential
 
 MAX_YEAR = 9998  # one less than there are, so that a change of zone does not overflow
@@ -38,6 +39,7 @@ class Checked:
     origin: str
     expires_at: datetime | None
     secret: dict[str, str] | None = field(repr=False)
+    budget: Budget | None = None
 
 
 def known_type(type_id: str) -> CredentialType:
@@ -56,10 +58,12 @@ def checked(
     allowlist: Collection[str],
     *,
     expires_before: datetime | None = None,
+    budget_before: Budget | None = None,
 ) -> Checked:
     """What can be stored of `new`. Raises `InvalidInput` with all errors at once.
 
-    `expires_before` is the expiry that is in force: it may stay although it has passed.
+    `expires_before` is the expiry that is in force: it may stay although it has passed;
+    `budget_before` the budget, for a change that keeps it.
     """
     errors: Errors = {}
     base_url, origin = _base_url(kind, new.base_url, allowlist, errors)
@@ -69,9 +73,13 @@ def checked(
     expires_at = expires_before
     if new.expires_at != expires_before:
         expires_at = _expiry(new.expires_at, now, errors)
+    budget = budget_before if isinstance(new.budget, Keep) else new.budget
+    sentence = None if budget is None else wrong(budget, new.project_id)
+    if sentence is not None:
+        errors["budget"] = sentence
     if errors:
         raise InvalidInput(errors)
-    return Checked(label, new.project_id, base_url, origin, expires_at, secret)
+    return Checked(label, new.project_id, base_url, origin, expires_at, secret, budget)
 
 
 def hint(kind: CredentialType, secret: Mapping[str, str]) -> str:

@@ -6,9 +6,21 @@ from that class, so no table can be forgotten.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
-from sqlalchemy import Boolean, ForeignKey, Index, Integer, LargeBinary, String, Text, false, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    false,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from papita_core.db import Base, UtcDateTime
@@ -109,6 +121,14 @@ class Credential(Base):
     blocked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     shared_with_all: Mapped[bool] = mapped_column(Boolean, server_default=false())
     fingerprint: Mapped[str | None] = mapped_column(String(64))
+    # The budget, and what is spent of it in the period since `spent_since`: kept here, so that a
+    # loan, which reads this row in any case, can be refused. Billionths of a US dollar.
+    budget_nano: Mapped[int | None] = mapped_column(BigInteger)
+    budget_period: Mapped[str | None] = mapped_column(String(8))
+    budget_project_id: Mapped[str | None] = mapped_column(String(64))
+    spent_nano: Mapped[int] = mapped_column(BigInteger, server_default="0", default=0)
+    spent_unpriced: Mapped[int] = mapped_column(BigInteger, server_default="0", default=0)
+    spent_since: Mapped[date | None] = mapped_column(Date)
 
 
 class CredentialShare(Base):

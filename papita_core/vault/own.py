@@ -16,6 +16,7 @@ from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock
 from papita_core.db import Database
 from papita_core.errors import CredentialNotFound, InvalidInput, PreconditionFailed
+from papita_core.usage.budgets import spending_of
 from papita_core.vault.models import Credential, CredentialShare
 from papita_core.vault.records import CredentialInfo
 
@@ -139,4 +140,5 @@ def _info(row: Credential, now: datetime, named: bool) -> CredentialInfo:
         shared=shared_word(row, named),
         status=status_of(row, now),
         etag=_etag(row),
+        budget=spending_of(row, now),
     )

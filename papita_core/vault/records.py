@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from papita_core.usage.budgets import KEEP, Budget, Keep, Spending
+
 T = TypeVar("T")
 
 
@@ -36,6 +38,7 @@ class CredentialInfo:
     shared: str
     status: str
     etag: str
+    budget: Spending | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +51,19 @@ class NewCredential:
     project_id: str | None = None
     base_url: str | None = None
     expires_at: datetime | None = None
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaceCredential:
-    """The new state of a credential; `secret=None` keeps the one that is there."""
+    """The new state of a credential; `secret=None` and `budget=KEEP` keep what is there."""
 
     label: str | None = None
     project_id: str | None = None
     base_url: str | None = None
     expires_at: datetime | None = None
     secret: Mapping[str, str] | None = field(default=None, repr=False)
+    budget: Budget | Keep | None = KEEP
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -35,6 +36,8 @@ from papita_core.errors import (
     TestFailed,
 )
 from papita_core.settings import Settings
+from papita_core.usage.budgets import Budget, budget_of, in_words
+from papita_core.usage.spending import recount
 from papita_core.users.models import UserRow
 from papita_core.users.service import normalise_username
 from papita_core.vault.binding import KIND, bound_to, secret_context
@@ -270,6 +273,7 @@ class CredentialService(Sharing, UsageRecord):
             kind, found = self._checked_change(row, new)
             row.label, row.project_id, row.base_url = found.label, found.project_id, found.base_url
             row.origin, row.expires_at = found.origin, found.expires_at
+            self._set_budget(session, actor, row, found.budget)
             row.updated_at = self._clock()
             row.revision += 1
             if found.secret is not None:
@@ -359,7 +363,11 @@ class CredentialService(Sharing, UsageRecord):
         self, row: Credential, new: ReplaceCredential
     ) -> tuple[CredentialType, Checked]:
         kind = CREDENTIAL_TYPES[row.credential_type]
-        found = checked(kind, new, self._clock(), self._allowlist, expires_before=row.expires_at)
+        found = checked(
+            *(kind, new, self._clock(), self._allowlist),
+            expires_before=row.expires_at,
+            budget_before=budget_of(row),
+        )
         if found.base_url != row.base_url and found.secret is None:
             raise SecretRequired({"credentials": "Enter the key again: a new base URL needs it."})
         return kind, found
@@ -436,7 +444,26 @@ class CredentialService(Sharing, UsageRecord):
         session.flush()
         self._seal(session, row, secret)
         self._record(session, actor, row, "credential.created")
+        self._set_budget(session, actor, row, found.budget)
         return row
+
+    def _set_budget(
+        self, session: Session, actor: Actor, row: Credential, budget: Budget | None
+    ) -> None:
+        """Changes it where it is another one; what was spent in its period already counts."""
+        if budget == budget_of(row):
+            return
+        row.budget_nano = None if budget is None else budget.limit_nano
+        row.budget_period = None if budget is None else budget.period
+        row.budget_project_id = None if budget is None else budget.project_id
+        recount(session, row, self._clock())
+        limit = None if budget is None else in_words(budget.limit_nano)
+        self._record(
+            *(session, actor, row, "credential.budget"),
+            limit=limit,
+            period=row.budget_period,
+            project=row.budget_project_id,
+        )
 
     def _seal(self, session: Session, row: Credential, secret: Mapping[str, str]) -> None:
         parts = self._ring.seal(session, KIND, dict(secret), secret_context(row))
@@ -484,6 +511,7 @@ class CredentialService(Sharing, UsageRecord):
                 new.project_id,
                 new.base_url,
                 _written(new.expires_at),
+                *([] if new.budget is None else astuple(new.budget)),
             ]
         )
 

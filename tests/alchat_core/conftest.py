@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from alchat_core.client import AlChatClient, Event, UserClient
+from tests.alchat_core.starter import Forked, Starter
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_papita import CLIENT, FakePapita
@@ -72,9 +73,20 @@ class ScriptedProvider:
 
 
 class Service:
-    """AL-Chat as a process over one data folder; it can be killed and started again."""
+    """AL-Chat as a process over one data folder; it can be killed and started again.
 
-    def __init__(self, folder: Path, papita: str, allowed: str, **settings: str) -> None:
+    With a starter it is forked from one that has imported everything.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        papita: str,
+        allowed: str,
+        starter: Starter | None = None,
+        **settings: str,
+    ) -> None:
+        self.starter = starter
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -94,19 +106,26 @@ class Service:
             "ALCHAT_MAX_MESSAGE_CHARS": "50000",
             "ALCHAT_MAX_RUNNING_ANSWERS": "4",
             "ALCHAT_LOG_LEVEL": "debug",
+            # Tests count requests and loans; test_titles.py switches them on.
+            "ALCHAT_TITLES": "false",
+            "ALCHAT_PRICES": "echo=1000/2000",
             **settings,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "alchat_core"],
-                cwd=ROOT,
-                env={**clean_environment(), **self.environment},
-                stdout=log,
-                stderr=log,
-            )
+        environment = {**clean_environment(), **self.environment}
+        if self.starter is not None:
+            self.process = self.starter.start(environment, self.log)
+        else:
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "alchat_core"],
+                    cwd=ROOT,
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                )
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -164,15 +183,21 @@ def service(shared_service: Service, papita: FakePapita) -> Service:
     return shared_service
 
 
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Starter]:
+    with Starter() as running:
+        yield running
+
+
 @pytest.fixture
 def own_service(
-    tmp_path: Path, papita: FakePapita, provider: ScriptedProvider
+    tmp_path: Path, papita: FakePapita, provider: ScriptedProvider, starter: Starter
 ) -> Iterator[Callable[..., Service]]:
     """Starts a service of one's own with the settings given."""
     started: list[Service] = []
 
     def start(**settings: str) -> Service:
-        running = Service(tmp_path, papita.url, provider.origin, **settings)
+        running = Service(tmp_path, papita.url, provider.origin, starter, **settings)
         running.start()
         started.append(running)
         return running

@@ -38,6 +38,22 @@ PROBLEMS: dict[str, tuple[str, int, dict[str, Any], dict[str, str]]] = {
     "secret-unreadable": ("credential", 500, {"code": "secret-unreadable"}, {}),
     "project-disabled": ("token", 403, {"code": "project-disabled"}, {}),
     "session-ended": ("token", 401, {"code": "session-ended"}, {}),
+    "budget-exceeded": (
+        "credential",
+        429,
+        {
+            "code": "budget-exceeded",
+            "budget": {
+                "limitUsd": 5,
+                "spentUsd": 5.25,
+                "period": "month",
+                "warning": True,
+                "beginsAnewAt": "2099-02-01T00:00:00+00:00",
+            },
+        },
+        {"Retry-After": "86400"},
+    ),
+    "usage-500": ("usage", 500, {}, {}),
     "vault-sealed": ("credential", 503, {"code": "vault-sealed"}, {}),
     "rate-limited": ("credential", 429, {"code": "rate-limited"}, {"Retry-After": "9"}),
     "credential-401": ("credential", 401, {"code": "unauthenticated"}, {}),
@@ -65,7 +81,8 @@ class FakePapita:
     """`with FakePapita() as papita:` - `url`, `token_for(name)`, `behaviour`, `loans`.
 
     `loans` counts what was lent to each user, `runs` says for which runs, `request_ids` in which
-    requests, `checks` holds the pairs of each question whether leases still stand.
+    requests, `checks` holds the pairs of each question whether leases still stand, `usage` what was
+    reported, by its id.
     """
 
     def __init__(self) -> None:
@@ -83,6 +100,8 @@ class FakePapita:
         self.runs: dict[str, list[str | None]] = defaultdict(list)
         self.request_ids: dict[str, list[str | None]] = defaultdict(list)
         self.checks: list[list[tuple[str, str]]] = []
+        self.usage: dict[str, dict[str, Any]] = {}
+        self.budget: dict[str, Any] | None = None
         self.jwks_reads = 0
         self._tokens: dict[str, _Lease] = {}
         self._wires: set[socket.socket] = set()
@@ -128,6 +147,7 @@ class FakePapita:
         self.api_key = CANARY_KEY
         self.fields = None
         self.credential_type = "openai"
+        self.budget = None
         self.ended.clear()
         self.checks.clear()
 
@@ -197,6 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/api/leases/check":
             if not self._misbehave("check"):
                 self._check(body)
+        elif self.path == "/api/usage":
+            if not self._misbehave("usage"):
+                self._usage(body)
         elif self.path != "/api/token":
             self._answer(404, {"code": "not-found"})
         elif not self._misbehave("token"):
@@ -223,6 +246,13 @@ class _Handler(BaseHTTPRequestHandler):
             if code is not None:
                 ended.append({**item, "code": code, "detail": "A sentence of Papita's own."})
         self._answer(200, {"ended": ended})
+
+    def _usage(self, body: str) -> None:
+        if not self._is_client():
+            return
+        for record in json.loads(body)["records"]:
+            self.owner.usage[record["id"]] = record
+        self._answer(200, {"counted": 0, "repeated": 0, "unknown": []})
 
     def _exchange(self, form: dict[str, str]) -> None:
         if not self._is_client():
@@ -287,6 +317,7 @@ class _Handler(BaseHTTPRequestHandler):
                     "id": lease.id,
                     "expiresAt": datetime.fromtimestamp(lease.ends, UTC).isoformat(),
                 },
+                **({} if self.owner.budget is None else {"budget": self.owner.budget}),
             },
         )
 

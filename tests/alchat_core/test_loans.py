@@ -13,6 +13,7 @@ from fake_papita import FakePapita
 from alchat_core.client import AlChatClient, UserClient
 from alchat_core.errors import RUN_ERRORS
 from demo.provider.scripts import script_for
+from tests.alchat_core.starter import Starter
 
 LONG = "stream-3000-10"
 CHECK_SECONDS = 0.1
@@ -20,13 +21,17 @@ CHECK_SECONDS = 0.1
 
 @pytest.fixture(scope="module")
 def quick_service(
-    tmp_path_factory: pytest.TempPathFactory, _papita: FakePapita, provider: ScriptedProvider
+    tmp_path_factory: pytest.TempPathFactory,
+    _papita: FakePapita,
+    provider: ScriptedProvider,
+    starter: Starter,
 ) -> Iterator[Service]:
     """A service that asks Papita often, so that tests need not wait."""
     running = Service(
         tmp_path_factory.mktemp("quick"),
         _papita.url,
         provider.origin,
+        starter,
         ALCHAT_LEASE_CHECK_SECONDS=str(CHECK_SECONDS),
     )
     running.start()

@@ -61,8 +61,10 @@ def test_followers_loans_and_commits(service: Service, user: UserClient) -> None
     before = read(service)
     conversation = user.create_conversation()
     sent = user.send(conversation.id, "hello", model="stream-500-10")
-    with user.follow(sent.run_id), user.follow(sent.run_id):
+    with user.follow(sent.run_id) as first, user.follow(sent.run_id):
         wait_until(lambda: number(read(service), "alchat_followers") == 2)
+        # Only with the first word is it certain that there was a loan.
+        wait_until(lambda: any(event.type == "text.delta" for event in first.wait(0.25)))
     wait_until(lambda: number(read(service), "alchat_followers") == 0)
     user.cancel(sent.run_id)
     follow_to_end(user, sent.run_id)

@@ -11,10 +11,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, select, text
 
 from alchat_core.db.migrate import SCRIPTS, migrate
-from alchat_core.db.tables import metadata
+from alchat_core.db.tables import messages, metadata, runs
 from tests.papita_core.postgres import Postgres
 
 
@@ -63,4 +63,47 @@ def test_one_can_go_back_and_forth(url: str) -> None:
     engine = create_engine(url)
     assert inspect(engine).get_table_names() == ["alembic_version"]
     migrate(url)
+    engine.dispose()
+
+
+def test_the_tokens_of_earlier_answers_are_taken_over(url: str) -> None:
+    migrate(url)
+    move(url, "0006", down=True)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO conversations (id, owner, pinned, archived, created_at, updated_at,"
+                " last_message_at) VALUES ('c', 'ana', false, false, 1, 1, 1)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO messages (id, conversation_id, role, content, created_at) VALUES"
+                " ('q', 'c', 'user', 'x', 1), ('a', 'c', 'assistant', 'y', 1)"
+            )
+        )
+        for number, usage in (("1", None), ("2", '{"promptTokens": 3, "totalTokens": 8}')):
+            connection.execute(
+                text(
+                    "INSERT INTO runs (id, owner, conversation_id, message_id, user_message_id,"
+                    " state, created_at, last_event, usage) VALUES (:id, 'ana', 'c', 'a', 'q',"
+                    " 'completed', 1, 1, :usage)"
+                ),
+                {"id": number, "usage": usage},
+            )
+    migrate(url)
+    with engine.connect() as connection:
+        found = connection.execute(
+            select(
+                runs.c.requests,
+                runs.c.unpriced,
+                runs.c.prompt_tokens,
+                runs.c.completion_tokens,
+                runs.c.cost_nano,
+            ).order_by(runs.c.id)
+        ).all()
+        assert found == [(0, 0, 0, 0, None), (1, 1, 3, 0, None)]
+        kept = connection.scalars(select(messages.c.usage).order_by(messages.c.id)).all()
+        assert kept == [{"promptTokens": 3, "totalTokens": 8}, None]
     engine.dispose()

@@ -38,6 +38,21 @@ OWN: dict[str, dict[str, Any]] = {
     "GET /api/conversations": {"params": {"search": "secret"}},
     "POST /api/conversations": {},
     "GET /api/search": {"params": {"q": "secret"}},
+    "GET /api/usage": {"params": {"group": "conversation"}},
+    "POST /api/imports": {
+        "json": {
+            "format": "al-chat-conversation/1",
+            "id": "elsewhere",
+            "messages": [{"id": "first", "role": "user", "content": "hello"}],
+        }
+    },
+    "GET /api/shares": {},
+    "GET /api/export": {"params": {"format": "json"}},
+    "GET /api/folders": {},
+    "GET /api/tags": {},
+    "GET /api/assistants": {},
+    "POST /api/attachments": {"params": {"name": "a.txt"}, "data": b"hello"},
+    "POST /api/assistants": {"json": {"name": "helper", "prompt": "Be brief."}},
 }
 # Behind the id of an object.
 ROWS: dict[str, dict[str, Any]] = {
@@ -46,9 +61,23 @@ ROWS: dict[str, dict[str, Any]] = {
     "DELETE /api/conversations/{conversation_id}": {},
     "POST /api/conversations/{conversation_id}/restore": {},
     "GET /api/conversations/{conversation_id}/messages": {},
+    "GET /api/conversations/{conversation_id}/export": {},
+    "GET /api/conversations/{conversation_id}/shares": {},
+    "POST /api/conversations/{conversation_id}/shares": {},
+    "DELETE /api/shares/{share_id}": {},
+    "GET /api/shared/{share_id}": {},
+    "POST /api/shared/{share_id}/copy": {},
     "POST /api/conversations/{conversation_id}/messages": {"json": {"content": "hello"}},
+    "GET /api/attachments/{attachment_id}": {},
+    "GET /api/attachments/{attachment_id}/content": {},
+    "DELETE /api/attachments/{attachment_id}": {},
     "POST /api/messages/{message_id}/runs": {},
     "POST /api/messages/{message_id}/continue": {},
+    "PUT /api/messages/{message_id}/feedback": {"json": {"rating": "up"}},
+    "DELETE /api/messages/{message_id}/feedback": {},
+    "GET /api/assistants/{assistant_id}": {},
+    "PATCH /api/assistants/{assistant_id}": {"json": {"name": "mine now"}},
+    "DELETE /api/assistants/{assistant_id}": {},
     "GET /api/runs/{run_id}": {},
     "GET /api/runs/{run_id}/events": {},
     "POST /api/runs/{run_id}/cancel": {},
@@ -56,8 +85,10 @@ ROWS: dict[str, dict[str, Any]] = {
 # Fields and parameters of the caller's own objects that name another object: route, where, name.
 REFERENCES: dict[tuple[str, str, str], str] = {
     ("POST /api/conversations/{conversation_id}/messages", "json", "parentId"): "answer_id",
+    ("POST /api/conversations/{conversation_id}/messages", "json", "attachments"): "attachment_id",
     ("GET /api/conversations/{conversation_id}/messages", "params", "before"): "answer_id",
     ("PATCH /api/conversations/{conversation_id}", "json", "activeMessageId"): "answer_id",
+    ("POST /api/conversations", "json", "assistantId"): "assistant_id",
 }
 # The other fields that a route with a reference needs.
 BESIDE = {("POST /api/conversations/{conversation_id}/messages", "json"): {"content": "hello"}}
@@ -90,7 +121,7 @@ def references() -> set[tuple[str, str, str]]:
 
 
 def _names_an_object(name: str) -> bool:
-    return name.endswith(("Id", "Ids")) or name == "before"
+    return name.endswith(("Id", "Ids")) or name in ("before", "attachments")
 
 
 def test_every_route_has_a_row() -> None:
@@ -110,15 +141,38 @@ class Owner:
         self._service = service
         self._headers = {"Authorization": f"Bearer {papita.token_for(name)}"}
         conversation = user.create_conversation(TITLE)
+        labelled = {"folder": "secret folder", "tags": ["secret tag"]}
+        self._ask("PATCH", f"/api/conversations/{conversation.id}", labelled)
+        written = {"name": TITLE, "prompt": QUESTION}
+        assistant = self._ask("POST", "/api/assistants", written)
+        attachment = requests.post(
+            f"{service.url}/api/attachments",
+            params={"name": TITLE},
+            data=QUESTION.encode(),
+            headers=self._headers,
+            timeout=10,
+        ).json()
         sent = user.send(conversation.id, QUESTION, model="echo")
         follow_to_end(user, sent.run_id)
         question, answer = user.messages(conversation.id).items
+        shared = f"/api/conversations/{conversation.id}/shares"
+        share = self._ask("POST", shared, {"users": ["somebody"]})
         self.ids = {
             "conversation_id": conversation.id,
             "message_id": question.id,
             "answer_id": answer.id,
             "run_id": sent.run_id,
+            "attachment_id": attachment["id"],
+            "assistant_id": assistant["id"],
+            "share_id": share["id"],
         }
+        self._ask("PUT", f"/api/messages/{answer.id}/feedback", {"rating": "up"})
+
+    def _ask(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = requests.request(
+            method, self._service.url + path, json=body, headers=self._headers, timeout=10
+        ).json()
+        return found
 
     def call(self, route: str, **arguments: Any) -> requests.Response:
         return call(self._service, route, self.ids, self._headers, **arguments)
@@ -178,7 +232,8 @@ def test_another_users_object_is_no_part_of_ones_own(
     before = owner.seen()
     answers = []
     for value in (owner.ids[REFERENCES[reference]], ABSENT):
-        sent = {**BESIDE.get((route, where), {}), name: value}
+        given = [value] if name == "attachments" else value
+        sent = {**BESIDE.get((route, where), {}), name: given}
         answers.append(call(service, route, ids, stranger, **{where: sent}))
     assert answers[0].status_code in (404, 422)
     assert answers[0].content == answers[1].content
@@ -191,5 +246,5 @@ def test_lists_hold_only_what_is_ones_own(
 ) -> None:
     answer = call(service, route, {}, stranger, **OWN[route])
     assert answer.ok, answer.text
-    for word in (*owner.ids.values(), TITLE, QUESTION):
+    for word in (*owner.ids.values(), TITLE, QUESTION, "secret folder", "secret tag"):
         assert word not in answer.text

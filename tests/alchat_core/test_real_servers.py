@@ -19,6 +19,7 @@ from conftest import ROOT, Service, ask, clean_environment, follow_to_end, free_
 from fake_papita import FakePapita
 
 from alchat_core.client import AlChatClient, UserClient
+from tests.alchat_core.starter import Starter
 
 SERVERS = Path(os.environ.get("TEST_SERVERS", ROOT / ".venv" / "servers")) / "bin"
 KEY = "sk-litellm-of-the-tests"
@@ -98,9 +99,11 @@ def mockllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @contextmanager
-def chatting(folder: Path, papita: FakePapita, origin: str, key: str) -> Iterator[UserClient]:
+def chatting(
+    folder: Path, papita: FakePapita, origin: str, key: str, starter: Starter
+) -> Iterator[UserClient]:
     papita.base_url, papita.api_key = f"{origin}/v1", key
-    service = Service(folder, papita.url, origin, ALCHAT_FIRST_TOKEN_TIMEOUT="20")
+    service = Service(folder, papita.url, origin, starter, ALCHAT_FIRST_TOKEN_TIMEOUT="20")
     service.start()
     client = AlChatClient(service.url)
     try:
@@ -110,8 +113,10 @@ def chatting(folder: Path, papita: FakePapita, origin: str, key: str) -> Iterato
         assert service.stop() == 0
 
 
-def test_litellm_lists_answers_and_refuses(papita: FakePapita, litellm: str, tmp_path: Path):
-    with chatting(tmp_path, papita, litellm, KEY) as user:
+def test_litellm_lists_answers_and_refuses(
+    papita: FakePapita, litellm: str, tmp_path: Path, starter: Starter
+):
+    with chatting(tmp_path, papita, litellm, KEY, starter) as user:
         assert set(user.models()) == {"spoken", "too-many", "too-long", "broken"}
 
         events = ask(user, "spoken")
@@ -125,8 +130,10 @@ def test_litellm_lists_answers_and_refuses(papita: FakePapita, litellm: str, tmp
         assert ask(user, "no-such-model")[-1].data["code"] == "model-not-found"
 
 
-def test_litellm_reads_the_conversation_so_far(papita: FakePapita, litellm: str, tmp_path: Path):
-    with chatting(tmp_path, papita, litellm, KEY) as user:
+def test_litellm_reads_the_conversation_so_far(
+    papita: FakePapita, litellm: str, tmp_path: Path, starter: Starter
+):
+    with chatting(tmp_path, papita, litellm, KEY, starter) as user:
         conversation = user.create_conversation()
         used = []
         for content in ("One.", "And two."):
@@ -136,9 +143,9 @@ def test_litellm_reads_the_conversation_so_far(papita: FakePapita, litellm: str,
 
 
 def test_mockllm_which_lists_no_models_and_counts_no_tokens(
-    papita: FakePapita, mockllm: str, tmp_path: Path
+    papita: FakePapita, mockllm: str, tmp_path: Path, starter: Starter
 ):
-    with chatting(tmp_path, papita, mockllm, "sk-of-no-use") as user:
+    with chatting(tmp_path, papita, mockllm, "sk-of-no-use", starter) as user:
         events = ask(user, "gpt-4", "say it")
         assert (text_of(events), events[-1].type) == (WORDS, "run.completed")
         assert events[-1].data["usage"] is None

@@ -21,7 +21,7 @@ EXAMPLES = 8
 # What a description cannot say: that a message is there, that no answer is being written.
 CONFIG = """
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", 404, 409, 413, 422, 429]
+expected-statuses = ["2xx", 404, 409, 413, 415, 422, 429]
 """
 
 

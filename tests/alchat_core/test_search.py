@@ -16,6 +16,8 @@ from conftest import Service, follow_to_end
 from fake_papita import FakePapita
 from sqlalchemy import create_engine, insert, text
 
+from alchat_core.attachments.files import Files
+from alchat_core.attachments.service import AttachmentService
 from alchat_core.client import UserClient
 from alchat_core.conversations.housekeeping import Housekeeping
 from alchat_core.conversations.search import Entry, Filters, Hit, put
@@ -25,6 +27,7 @@ from alchat_core.db.engine import Database
 from alchat_core.db.migrate import SCRIPTS, migrate
 from alchat_core.db.tables import messages
 from alchat_core.ids import new_id
+from alchat_core.settings import Settings
 from tests.papita_core.postgres import Postgres
 
 
@@ -334,7 +337,8 @@ def test_housekeeping_deletes_what_is_due_and_nothing_else(url: str) -> None:
             )
             return {name for name, chat in chats.items() if chat in rows}
 
-        keeper = Housekeeping(archive.database, undo_minutes=1, temporary_minutes=1)
+        files = AttachmentService(Settings(), archive.database, Files(Path("nowhere")))
+        keeper = Housekeeping(archive.database, files, undo_minutes=1, temporary_minutes=1)
         assert await keeper.look() == 2
         assert await left() == {"kept", "deleted", "temp"}
         assert await keeper.look() == 0

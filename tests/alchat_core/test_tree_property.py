@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alchat_core.attachments.files import Files
+from alchat_core.attachments.service import AttachmentService
 from alchat_core.auth import User
 from alchat_core.conversations.search import Filters
 from alchat_core.conversations.service import ConversationService
@@ -90,7 +92,8 @@ class World:
         self.log = DatabaseLog(database, interval=0.0)
         self.log.start()
         self.service = ConversationService(database, undo_minutes=1)
-        self.runs = RunService(Settings(), database, self.log, NoKey(), None)  # type: ignore[arg-type]
+        files = AttachmentService(Settings(), database, Files(Path("nowhere")))
+        self.runs = RunService(Settings(), database, self.log, NoKey(), None, files)  # type: ignore[arg-type]
         self.chats: list[Chat] = []
 
     def add(self, chat: Chat, *nodes: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import wait
 from datetime import UTC, date, datetime, timedelta
@@ -11,10 +12,13 @@ from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
 from papita_core.actors import Actor
+from papita_core.usage.budgets import Budget, Spending, nano
 from papita_core.users.models import UserRow
 from papita_core.users.service import NewUser, User
 from papita_core.vault.service import CredentialInfo, NewCredential, ReplaceCredential
 from portal import wiring
+from portal.chat_view import budget_warning
+from portal.credential_cards import budget_words
 from portal.credential_form import expiry_words
 from portal.settings import PortalSettings
 from portal.wiring import Services
@@ -363,3 +367,43 @@ def _member(services: Services) -> User:
     user = services.papita.users.by_username("ana")
     assert user is not None
     return user
+
+
+# --- budgets ---
+
+
+def test_a_budget_is_set_changed_and_taken_away_in_the_dialog(
+    page: AppTest, services: Services, ana: User
+) -> None:
+    info = store(services, ana)
+    page.run()
+    for typed, period, limit in ((5.5, "day", 5_500_000_000), (None, "day", None)):
+        press(page, "Replace")
+        page.number_input(key="credential_budget").set_value(typed)
+        page.selectbox(key="credential_budget_period").set_value(period)
+        press(page, "Replace", "Save")
+        assert not page.exception
+        standing = services.papita.credentials.get(acting(ana), info.id).budget
+        assert (None if standing is None else standing.budget.limit_nano) == limit
+        assert ("5.50 spent today" in texts(page)) == (limit is not None)
+
+
+@pytest.mark.parametrize(
+    ("spent", "unpriced", "words"),
+    [
+        (1.0, 0, r"^\\\$1.00 of \\\$5.00 spent this month.$"),
+        (1.0, 2, "What 2 requests cost is not known.$"),
+        (4.0, 0, "^:orange"),
+        (5.0, 0, "^:red.*nothing is lent until 1 February"),
+    ],
+)
+def test_a_card_says_how_much_of_a_budget_is_spent(spent: float, unpriced: int, words: str) -> None:
+    budget = Budget(nano(5.0), "month")
+    standing = Spending(budget, nano(spent), unpriced, date(2027, 1, 1))
+    assert re.search(words, budget_words(standing))
+
+
+def test_the_warning_in_the_chat_says_how_much_of_what() -> None:
+    words = budget_warning({"limitUsd": 5.0, "spentUsd": 4.5, "period": "day", "warning": True})
+    assert "4.50 of the \\$5.00 budget" in words
+    assert "today" in words

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from alchat_core.api.deps import ServicesOf, UserOf, json
+from alchat_core.api.deps import Services, ServicesOf, UserOf, json
 from alchat_core.api.schemas import (
     ChangeConversation,
-    ConversationBody,
+    ConversationDetail,
     ConversationPage,
     MessagePage,
     NewConversation,
@@ -19,11 +19,13 @@ from alchat_core.api.schemas import (
     Parameters,
     SentBody,
 )
+from alchat_core.conversations.models import Conversation
 from alchat_core.errors import InvalidInput
 from alchat_core.runs.service import Sent
 
 router = APIRouter(prefix="/api", tags=["conversations"])
 
+CAN_BE_NULL = frozenset({"folder", "system_prompt", "parameters"})
 # PostgreSQL cannot even compare with one.
 NO_NULL = r"^[^\x00]*$"
 
@@ -66,37 +68,49 @@ async def list_conversations(
     )
 
 
-@router.post("/conversations", response_model=ConversationBody, status_code=201, summary="Create")
+@router.post("/conversations", response_model=ConversationDetail, status_code=201, summary="Create")
 async def create_conversation(
     user: UserOf, services: ServicesOf, body: NewConversation | None = None
 ) -> Response:
-    given = body or NewConversation(temporary=False)
+    wanted = body or NewConversation.model_validate({})
+    check_prompt(services, "systemPrompt", wanted.system_prompt)
     made = await services.conversations.create(
-        user.id, title=given.title, temporary=given.temporary
+        user.id,
+        title=wanted.title,
+        temporary=wanted.temporary,
+        assistant_id=wanted.assistant_id,
+        system_prompt=wanted.system_prompt,
+        parameters=given(wanted.parameters),
     )
-    return json(made.as_json(), 201, {"Location": f"/api/conversations/{made.id}"})
+    return json(detail(services, made), 201, {"Location": f"/api/conversations/{made.id}"})
 
 
-@router.get("/conversations/{conversation_id}", response_model=ConversationBody, summary="Read")
+@router.get("/conversations/{conversation_id}", response_model=ConversationDetail, summary="Read")
 async def get_conversation(conversation_id: str, user: UserOf, services: ServicesOf) -> Response:
-    return json((await services.conversations.get(user.id, conversation_id)).as_json())
+    return json(detail(services, await services.conversations.get(user.id, conversation_id)))
 
 
 @router.patch(
     "/conversations/{conversation_id}",
-    response_model=ConversationBody,
+    response_model=ConversationDetail,
     summary="Rename, pin, archive, sort, choose a branch",
 )
 async def update_conversation(
     conversation_id: str, body: ChangeConversation, user: UserOf, services: ServicesOf
 ) -> Response:
     changes = body.model_dump(exclude_unset=True)
-    if any(value is None for name, value in changes.items() if name != "folder"):
-        raise InvalidInput("Leave a field out to keep it as it is; only folder can be null.")
+    if any(value is None for name, value in changes.items() if name not in CAN_BE_NULL):
+        raise InvalidInput(
+            "Leave a field out to keep it as it is; only folder, systemPrompt and parameters can"
+            " be null."
+        )
+    check_prompt(services, "systemPrompt", body.system_prompt)
+    if "parameters" in changes:
+        changes["parameters"] = given(body.parameters)
     if not changes:
-        return json((await services.conversations.get(user.id, conversation_id)).as_json())
+        return json(detail(services, await services.conversations.get(user.id, conversation_id)))
     changed = await services.conversations.change(user.id, conversation_id, changes)
-    return json(changed.as_json())
+    return json(detail(services, changed))
 
 
 @router.delete("/conversations/{conversation_id}", status_code=204, summary="Delete, with undo")
@@ -107,13 +121,13 @@ async def delete_conversation(conversation_id: str, user: UserOf, services: Serv
 
 @router.post(
     "/conversations/{conversation_id}/restore",
-    response_model=ConversationBody,
+    response_model=ConversationDetail,
     summary="Take a deletion back",
 )
 async def restore_conversation(
     conversation_id: str, user: UserOf, services: ServicesOf
 ) -> Response:
-    return json((await services.conversations.restore(user.id, conversation_id)).as_json())
+    return json(detail(services, await services.conversations.restore(user.id, conversation_id)))
 
 
 @router.get(
@@ -150,6 +164,9 @@ async def send_message(
     longest = services.settings.alchat_max_message_chars
     if len(body.content) > longest:
         raise InvalidInput(f"content: a message may have at most {longest} characters.")
+    most = services.settings.alchat_attachments_per_message
+    if len(body.attachments) > most:
+        raise InvalidInput(f"attachments: a message may have at most {most} files.")
     sent = await services.runs.send(
         user,
         conversation_id,
@@ -157,6 +174,7 @@ async def send_message(
         model=body.model,
         parent_id=body.parent_id,
         parameters=given(body.parameters),
+        attachments=body.attachments,
         first=body.parent_id is None and "parent_id" in body.model_fields_set,
         key=idempotency_key,
     )
@@ -184,6 +202,18 @@ async def retry_message(
         key=idempotency_key,
     )
     return accepted(sent)
+
+
+def detail(services: Services, conversation: Conversation) -> dict[str, Any]:
+    pending = services.runs.titles.pending(conversation.id)
+    return {**conversation.as_detail(), "titlePending": pending}
+
+
+def check_prompt(services: Services, field: str, prompt: str | None) -> None:
+    """Raises `InvalidInput` for one that is too long."""
+    longest = services.settings.alchat_max_prompt_chars
+    if prompt is not None and len(prompt) > longest:
+        raise InvalidInput(f"{field}: it may have at most {longest} characters.")
 
 
 def given(parameters: Parameters | None) -> dict[str, Any] | None:

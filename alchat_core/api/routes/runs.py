@@ -28,7 +28,8 @@ async def get_run(run_id: str, user: UserOf, services: ServicesOf) -> Response:
         200: {
             "content": {"text/event-stream": {"itemSchema": EventBody.model_json_schema()}},
             "description": "`run.started`, `reasoning.delta` {text}, `text.delta` {text}, among"
-            " them `run.retrying` {attempt, code, waitSeconds}, `run.trimmed` {messagesLeftOut}"
+            " them `run.retrying` {attempt, code, waitSeconds}, `run.trimmed` {messagesLeftOut},"
+            " `run.sources` {sources}"
             " and `run.seam` {keptCharacters, code}, then one of `run.completed`"
             " {usage}, `run.failed` {code, message, retryable, retryAfter}, `run.cancelled`,"
             " `run.interrupted`, which ends the stream. Each has a number as its `id`.",

@@ -173,6 +173,7 @@ def create(
             body.project_id,
             body.base_url,
             body.expires_at,
+            None if body.budget is None else body.budget.value(),
         ),
         idempotency_key=idempotency_key,
     )
@@ -213,7 +214,8 @@ def replace(
     if_match: IfMatch = None,
     test_first: Annotated[bool, Query(alias="testFirst")] = False,
 ) -> CredentialAnswer:
-    """Leaving `credentials` out keeps the secret; a new `baseUrl` needs the secret again.
+    """Leaving `credentials` out keeps the secret, leaving `budget` out the budget; a new `baseUrl`
+    needs the secret again.
 
     With `testFirst`, the provider is asked before anything is written; 409 `test-failed` with the
     result where the key did not pass, and the old one stays.
@@ -229,6 +231,7 @@ def replace(
             body.base_url,
             body.expires_at,
             None if body.credentials is None else body.credentials.values(),
+            body.wanted_budget(),
         ),
         etag=if_match,
         test_first=test_first,

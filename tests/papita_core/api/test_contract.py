@@ -23,7 +23,7 @@ CLIENT = ("al-chat", CLIENT_SECRET)
 VIEW = {
     *("id", "label", "credentialType", "projectId", "hint", "baseUrl", "expiresAt", "createdAt"),
     *("updatedAt", "lastUsedAt", "lastUsedBy", "status", "checkedAt"),
-    *("disabled", "blocked", "shared"),
+    *("disabled", "blocked", "shared", "budget"),
 }
 
 

@@ -13,7 +13,8 @@ from papita_core.operations.housekeeping import Housekeeper, Housekeeping
 from papita_core.vault.service import NewCredential
 from tests.papita_core.house import KEY, House, both_engines
 
-NOTHING = {"leases": 0, "sign_in_sessions": 0, "idempotent_requests": 0, "setup_codes": 0}
+TABLES = ("leases", "sign_in_sessions", "idempotent_requests", "setup_codes", "usage_reports")
+NOTHING = dict.fromkeys(TABLES, 0)
 
 
 def nothing() -> None:
@@ -29,11 +30,11 @@ def count(house: House, table: str) -> int:
 
 
 @both_engines
-def test_leases_go_a_day_after_they_ended(house: House):
+def test_leases_go_a_week_after_they_ended(house: House):
     ana = house.sign_in("ana")
     house.key(ana)
     house.project_token(ana)
-    house.clock.forward(hours=24, minutes=4)  # it ran for five minutes
+    house.clock.forward(days=7, minutes=4)  # it ran for five minutes
     assert tidy(house) == NOTHING
     house.clock.forward(minutes=2)
     assert tidy(house) == {**NOTHING, "leases": 1}
@@ -42,12 +43,12 @@ def test_leases_go_a_day_after_they_ended(house: House):
 
 
 @both_engines
-def test_a_revoked_lease_goes_a_day_after_that(house: House):
+def test_a_revoked_lease_goes_a_week_after_that(house: House):
     ana = house.sign_in("ana")
     house.project_token(ana)
     house.sql("UPDATE leases SET expires_at = :then", then=_naive(house, days=9))
     house.papita.grants.revoke(ana, "al-chat")
-    house.clock.forward(hours=23)
+    house.clock.forward(days=6, hours=23)
     assert tidy(house) == NOTHING
     house.clock.forward(hours=2)
     assert tidy(house)["leases"] == 1
@@ -147,3 +148,15 @@ def test_it_does_not_start_by_itself_and_ends_with_papita(house: House):
     papita.housekeeping.start()
     papita.close()
     assert "papita-housekeeping" not in {thread.name for thread in threading.enumerate()}
+
+
+@both_engines
+def test_the_ids_of_reports_stay_longer_than_what_they_were_about(house: House):
+    house.sql(
+        "INSERT INTO usage_reports (project_id, id, received_at) VALUES ('al-chat', 'r', :now)",
+        now=_naive(house),
+    )
+    house.clock.forward(days=29)
+    assert tidy(house)["usage_reports"] == 0
+    house.clock.forward(days=2)
+    assert tidy(house)["usage_reports"] == 1

@@ -1,0 +1,88 @@
+"""A typed client of the AL-Chat service: thread-safe, built once per process.
+
+JSON calls go over `requests` in the caller's thread; one background loop serves all followers of
+the process, reconnects by itself from the last event seen, and waits for whoever reads slowly.
+
+    AlChatError
+    ├── AlChatUnreachable       nobody answered; the request may be sent again
+    └── AlChatProblem           a refusal: `status`, `code`, `detail`, `retry_after`
+        ├── NotSignedIn   401
+        ├── NotFound      404
+        ├── Conflict      409   `code` is `run-active`, or that of a credential's fault
+        ├── Invalid       422
+        ├── TooMany       429
+        └── Unavailable   5xx
+"""
+
+from alchat_core.client.calls import KEEP, Keep
+from alchat_core.client.errors import (
+    AlChatError,
+    AlChatProblem,
+    AlChatUnreachable,
+    Conflict,
+    Invalid,
+    NotFound,
+    NotSignedIn,
+    TooMany,
+    Unavailable,
+)
+from alchat_core.client.followers import Follower
+from alchat_core.client.service import AlChatClient
+from alchat_core.client.usage import UsageLine
+from alchat_core.client.user import UserClient
+from alchat_core.client.values import (
+    TERMINAL,
+    Assistant,
+    Attachment,
+    Conversation,
+    Event,
+    Feedback,
+    Health,
+    Hit,
+    Message,
+    MessageRun,
+    Page,
+    Run,
+    RunFailure,
+    Sent,
+    Shelf,
+    Siblings,
+    SnippetPart,
+    Source,
+)
+
+__all__ = [
+    "KEEP",
+    "TERMINAL",
+    "AlChatClient",
+    "AlChatError",
+    "AlChatProblem",
+    "AlChatUnreachable",
+    "Assistant",
+    "Attachment",
+    "Conflict",
+    "Conversation",
+    "Event",
+    "Feedback",
+    "Follower",
+    "Health",
+    "Hit",
+    "Invalid",
+    "Keep",
+    "Message",
+    "MessageRun",
+    "NotFound",
+    "NotSignedIn",
+    "Page",
+    "Run",
+    "RunFailure",
+    "Sent",
+    "Shelf",
+    "Siblings",
+    "SnippetPart",
+    "Source",
+    "TooMany",
+    "Unavailable",
+    "UsageLine",
+    "UserClient",
+]

@@ -1,0 +1,92 @@
+"""Calls about answers: ask, follow, stop, go on."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alchat_core.client.calls import Calls, given, segment
+from alchat_core.client.followers import Follower
+from alchat_core.client.reading import run_of
+from alchat_core.client.values import Run, Sent
+
+
+class AnswerCalls(Calls):
+    def models(self) -> tuple[str, ...]:
+        """Names of the models, the default first."""
+        found = self._call("GET", "/api/models")
+        names = [item["id"] for item in found["models"]]
+        default = found.get("default")
+        return tuple(dict.fromkeys([default, *names] if default else names))
+
+    def send(
+        self,
+        conversation_id: str,
+        content: str,
+        model: str | None = None,
+        parent_id: str | None = None,
+        idempotency_key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        first: bool = False,
+        attachments: Sequence[str] = (),
+    ) -> Sent:
+        """Stores the message and starts the answer.
+
+        It follows the answer `parent_id`, or none if it is the `first`; without either, the end of
+        the active branch. `attachments` are ids of files.
+        """
+        body = given(content=content, model=model, parent_id=parent_id, parameters=parameters)
+        if first:
+            body["parentId"] = None
+        if attachments:
+            body["attachments"] = list(attachments)
+        return self._start(
+            f"/api/conversations/{segment(conversation_id)}/messages", body, idempotency_key
+        )
+
+    def retry(
+        self,
+        user_message_id: str,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Sent:
+        """One more answer to a message of the user."""
+        return self._start(
+            f"/api/messages/{segment(user_message_id)}/runs",
+            given(model=model, parameters=parameters),
+            idempotency_key,
+        )
+
+    def go_on(
+        self,
+        message_id: str,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Sent:
+        """Continues an answer that was broken off; the events of the run have the new text only."""
+        return self._start(
+            f"/api/messages/{segment(message_id)}/continue",
+            given(model=model, parameters=parameters),
+            idempotency_key,
+        )
+
+    def run(self, run_id: str) -> Run:
+        return run_of(self._call("GET", f"/api/runs/{segment(run_id)}"))
+
+    def cancel(self, run_id: str) -> Run:
+        """Returns when the run and the provider's stream have ended."""
+        return run_of(self._call("POST", f"/api/runs/{segment(run_id)}/cancel"))
+
+    def follow(self, run_id: str, after: int = 0) -> Follower:
+        """The events of a run with a higher number than `after`; use it in a `with` block."""
+        return self._client.followers.follow(segment(run_id), after, self._token_source)
+
+    def _start(self, path: str, body: dict[str, Any], idempotency_key: str | None) -> Sent:
+        """Starts an answer; without a key of the caller's own it gets one."""
+        key = idempotency_key or uuid.uuid4().hex
+        found = self._call("POST", path, body=body, headers={"Idempotency-Key": key})
+        return Sent(found["messageId"], found["runId"])

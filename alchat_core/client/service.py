@@ -1,0 +1,105 @@
+"""One AL-Chat service, for all users of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from alchat_core.client.errors import UNREACHABLE, AlChatUnreachable, problem_of
+from alchat_core.client.followers import Followers
+from alchat_core.client.reading import object_of
+from alchat_core.client.user import UserClient
+from alchat_core.client.values import Health
+
+
+class AlChatClient:
+    """`base_url` is `ALCHAT_URL`; `timeout` is in seconds for each JSON call."""
+
+    def __init__(self, base_url: str, *, timeout: float = 30.0) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.trust_env = False
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=64, max_retries=0)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        self.followers = Followers(self.base_url)
+
+    def as_user(self, token_source: Callable[[], str]) -> UserClient:
+        """Calls on behalf of the user whose token `token_source` returns each time it is asked."""
+        return UserClient(self, token_source)
+
+    def health(self, *, timeout: float = 2.5) -> Health:
+        """Never raises."""
+        try:
+            response = self._session.get(
+                self.base_url + "/readyz", timeout=timeout, allow_redirects=False
+            )
+        except (requests.RequestException, OSError, ValueError):
+            return Health("unreachable", UNREACHABLE)
+        if response.status_code == 200:
+            return Health("ok")
+        body = object_of(response.content)
+        if response.status_code == 503 and "code" in body:
+            return Health("not-ready", str(body.get("detail", "AL-Chat is not ready.")))
+        return Health("unreachable", "Something else than AL-Chat answers at its address.")
+
+    def close(self) -> None:
+        """Ends all followers and the background loop."""
+        self.followers.close()
+        self._session.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        token: str,
+        *,
+        body: Any = None,
+        data: bytes | None = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """The JSON object that the service answers; `data` is a body that is none itself."""
+        more = {"json": body, "data": data, "params": params}
+        return object_of(self.fetch(method, path, token, headers=headers, timeout=timeout, **more))
+
+    def fetch(
+        self,
+        method: str,
+        path: str,
+        token: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        **more: Any,
+    ) -> bytes:
+        """What the service answers; `more` as `requests` takes it."""
+        # A kept connection may be closed by the time it is used: what changes nothing, or carries
+        # an idempotency key, is then sent once more.
+        again = method != "POST" or "Idempotency-Key" in (headers or {})
+        while True:
+            try:
+                response = self._session.request(
+                    method,
+                    self.base_url + path,
+                    headers={"Authorization": f"Bearer {token}", **(headers or {})},
+                    timeout=(5.0, timeout or self._timeout),
+                    allow_redirects=False,
+                    **more,
+                )
+                break
+            except requests.ConnectionError:
+                if not again:
+                    raise AlChatUnreachable from None
+                again = False
+            except (requests.RequestException, OSError):
+                raise AlChatUnreachable from None
+        if response.ok and response.status_code < 300:
+            return response.content
+        found = object_of(response.content)
+        raise problem_of(response.status_code, found, response.headers.get("Retry-After"))

@@ -1,0 +1,192 @@
+"""Prompts and assistants: a name, a prompt, and with it a model and parameters.
+
+A shared one can be read by every user of the portal and is changed by its owner alone. To whom it
+is not shared, it is not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.engine import Connection
+
+from alchat_core.conversations.models import Page, iso
+from alchat_core.db.engine import Database
+from alchat_core.db.tables import assistants
+from alchat_core.errors import NotFound, NotYours, TooManyAssistants
+from alchat_core.ids import new_id, now_ms
+
+# Written out: only so can the partial index serve.
+_SHARED: ColumnElement[bool] = literal_column("assistants.shared")
+_READABLE = select(
+    assistants.c.id,
+    assistants.c.owner,
+    assistants.c.owner_name,
+    assistants.c.kind,
+    assistants.c.name,
+    assistants.c.prompt,
+    assistants.c.model,
+    assistants.c.parameters,
+    assistants.c.shared,
+    assistants.c.created_at,
+    assistants.c.updated_at,
+).where(or_(assistants.c.owner == bindparam("who"), _SHARED))
+_ONE = _READABLE.where(assistants.c.id == bindparam("wanted"))
+_COUNT = select(func.count()).where(assistants.c.owner == bindparam("who"))
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """`kind` is `prompt`, to be put into a message, or `assistant`, to begin a conversation with;
+    both can do both.
+    """
+
+    id: str
+    owner: str
+    owner_name: str
+    kind: str
+    name: str
+    prompt: str
+    model: str | None
+    parameters: dict[str, Any] | None
+    shared: bool
+    created_at: int
+    updated_at: int
+
+    def as_json(self, reader: str) -> dict[str, Any]:
+        """As `reader` sees it."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "name": self.name,
+            "prompt": self.prompt,
+            "model": self.model,
+            "parameters": self.parameters,
+            "shared": self.shared,
+            "own": self.owner == reader,
+            "owner": self.owner_name,
+            "createdAt": iso(self.created_at),
+            "updatedAt": iso(self.updated_at),
+        }
+
+
+def readable(connection: Connection, who: str, assistant_id: str) -> Assistant:
+    """One's own, or a shared one. Raises `NotFound`."""
+    row = connection.execute(_ONE, {"wanted": assistant_id, "who": who}).first()
+    if row is None:
+        raise NotFound
+    return Assistant(*row)
+
+
+def _own(connection: Connection, who: str, assistant_id: str) -> Assistant:
+    """Raises `NotFound`, or `NotYours` for one that somebody else shares."""
+    found = readable(connection, who, assistant_id)
+    if found.owner != who:
+        raise NotYours
+    return found
+
+
+class AssistantService:
+    """`limit` is how many one user may keep; `owner` and `who` are the `sub` of a user token."""
+
+    def __init__(self, database: Database, *, limit: int) -> None:
+        self._database = database
+        self._limit = limit
+
+    async def list(
+        self, who: str, *, kind: str | None = None, cursor: str | None = None, limit: int = 50
+    ) -> Page[Assistant]:
+        """One's own and the shared ones of others, the newest first; the cursor is an id."""
+        query = _READABLE
+        if kind is not None:
+            query = query.where(assistants.c.kind == kind)
+        if cursor:
+            query = query.where(assistants.c.id < cursor)
+        query = query.order_by(assistants.c.id.desc()).limit(limit + 1)
+        found = await self._database.read(
+            lambda connection: [
+                Assistant(*row) for row in connection.execute(query, {"who": who}).all()
+            ]
+        )
+        more = len(found) > limit
+        found = found[:limit]
+        return Page(tuple(found), found[-1].id if more else None)
+
+    async def get(self, who: str, assistant_id: str) -> Assistant:
+        """Raises `NotFound`."""
+        return await self._database.read(lambda connection: readable(connection, who, assistant_id))
+
+    async def create(self, owner: str, owner_name: str, values: dict[str, Any]) -> Assistant:
+        """`values` holds kind, name, prompt, model, parameters and shared.
+
+        Raises `TooManyAssistants`.
+        """
+        now = now_ms()
+        made = Assistant(
+            id=new_id("asst"),
+            owner=owner,
+            owner_name=owner_name,
+            created_at=now,
+            updated_at=now,
+            **values,
+        )
+
+        def unit(connection: Connection) -> None:
+            if (connection.scalar(_COUNT, {"who": owner}) or 0) >= self._limit:
+                raise TooManyAssistants
+            connection.execute(
+                insert(assistants).values(
+                    id=made.id,
+                    owner=owner,
+                    owner_name=owner_name,
+                    created_at=now,
+                    updated_at=now,
+                    **values,
+                )
+            )
+
+        await self._database.write(unit)
+        return made
+
+    async def change(
+        self, owner: str, owner_name: str, assistant_id: str, changes: dict[str, Any]
+    ) -> Assistant:
+        """`changes` holds any of what `create` takes. Conversations that began with it stay as
+        they are. Raises `NotFound`, `NotYours`.
+        """
+
+        def unit(connection: Connection) -> Assistant:
+            _own(connection, owner, assistant_id)
+            connection.execute(
+                update(assistants)
+                .where(assistants.c.id == assistant_id, assistants.c.owner == owner)
+                .values(**changes, owner_name=owner_name, updated_at=now_ms())
+            )
+            return readable(connection, owner, assistant_id)
+
+        return await self._database.write(unit)
+
+    async def delete(self, owner: str, assistant_id: str) -> None:
+        """Conversations that began with it stay as they are. Raises `NotFound`, `NotYours`."""
+
+        def unit(connection: Connection) -> None:
+            _own(connection, owner, assistant_id)
+            connection.execute(
+                delete(assistants).where(
+                    assistants.c.id == assistant_id, assistants.c.owner == owner
+                )
+            )
+
+        await self._database.write(unit)

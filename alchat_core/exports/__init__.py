@@ -1,0 +1,1 @@
+"""Conversations as files: one as JSON or Markdown, all as a ZIP."""

@@ -1,0 +1,1 @@
+"""Read-only snapshots of conversations for other users of the portal."""

@@ -1,0 +1,1 @@
+"""Tools of MCP servers: the servers of a user, calling them, and the calls of an answer."""

@@ -1,0 +1,1 @@
+"""What answers cost: tokens from the provider, prices from a library, and the report to Papita."""
