@@ -95,47 +95,57 @@ def busiest(found: Any) -> float:
 
 
 def ttft() -> Part:
-    with running() as system:
-        tokens = system.user_tokens(system.add_users("first", 1))
-        found = load(
-            {"job": "ttft", "count": 200, "warmUp": 10, "tokens": tokens, **system.addresses()}
-        )
-    return Part(
-        found,
-        [
-            Row("added time to first token, p50 of 200", found["addedP50Ms"], "ms", 12),
-            Row("added time to first token, p95 of 200", found["addedP95Ms"], "ms"),
-            Row("  the provider by itself, p50", found["directP50Ms"], "ms"),
-        ],
-    )
+    found: dict[str, Any] = {}
+    rows = []
+    for engine in ENGINES:
+        with running(engine) as system:
+            tokens = system.user_tokens(system.add_users("first", 1))
+            job = {"job": "ttft", "count": 200, "warmUp": 10, "tokens": tokens}
+            taken = found[engine] = load({**job, **system.addresses()})
+        rows += [
+            Row(f"{engine}: added time to first token, p50", taken["addedP50Ms"], "ms", 10),
+            Row(f"{engine}: added time to first token, p95", taken["addedP95Ms"], "ms", 25),
+            Row("  the provider by itself, p50", taken["directP50Ms"], "ms"),
+        ]
+    return Part(found, rows)
+
+
+# Streams at once, takes, wanted stretch, wanted p95 of the time to first token in ms.
+_CROWDS = ((50, 3, 1.08, None), (100, 3, 1.25, 250), (200, 1, None, None))
 
 
 def streams() -> Part:
     found: dict[str, Any] = {}
     rows = []
-    with running() as system:
-        users = system.add_users("stream", 10)
-        job = {"job": "streams", "tokensEach": 200, "intervalMs": 10, **system.addresses()}
-        load({**job, "tokens": system.user_tokens(users), "streams": 10, "through": "alchat"})
-        for count, limit in ((50, 1.15), (100, 1.4)):
-            job.update(tokens=system.user_tokens(users), streams=count)
-            plain = load({**job, "through": "provider"})
-            takes = []
-            for _ in range(3):
-                before = system.cpu_seconds()
-                take = load({**job, "through": "alchat"})
-                after = system.cpu_seconds()
-                take["cpuS"] = {name: after[name] - before[name] for name in after}
-                takes.append(take)
-            middle = sorted(takes, key=lambda take: take["stretch"])[1]
-            found[str(count)] = {"alchat": takes, "provider": plain}
-            rows += [
-                Row(f"{count} streams: stretch, median of 3", middle["stretch"], "x", limit),
-                Row(f"{count} streams: first token p95", middle["firstTokenP95Ms"], "ms"),
-                Row("  the provider by itself: stretch", plain["stretch"], "x"),
-                Row("  the provider by itself: first token p95", plain["firstTokenP95Ms"], "ms"),
-            ]
+    for engine in ENGINES:
+        with running(engine) as system:
+            users = system.add_users("stream", 20)
+            job = {"job": "streams", "tokensEach": 200, "intervalMs": 10, **system.addresses()}
+            load({**job, "tokens": system.user_tokens(users), "streams": 10, "through": "alchat"})
+            for count, takes, stretch, first in _CROWDS:
+                job.update(tokens=system.user_tokens(users), streams=count)
+                plain = load({**job, "through": "provider"})
+                taken = [_through_alchat(system, job) for _ in range(takes)]
+                found[f"{engine}-{count}"] = {"alchat": taken, "provider": plain}
+                middle = sorted(taken, key=lambda take: float(take["stretch"]))[takes // 2]
+                name = f"{engine}, {count} streams"
+                rows += [
+                    Row(f"{name}: stretch", middle["stretch"], "x", stretch),
+                    Row("  first token p95", middle["firstTokenP95Ms"], "ms", first),
+                    Row("  the provider by itself: stretch", plain["stretch"], "x"),
+                    Row("  the same: first token p95", plain["firstTokenP95Ms"], "ms"),
+                    Row("  AL-Chat's peak memory", taken[-1]["peakMb"], "MB", first and 200),
+                ]
     return Part(found, rows)
+
+
+def _through_alchat(system: Bench, job: dict[str, Any]) -> dict[str, Any]:
+    before = system.cpu_seconds()
+    take = load({**job, "through": "alchat"})
+    after = system.cpu_seconds()
+    take["cpuS"] = {name: after[name] - before[name] for name in after}
+    take["peakMb"] = system.peak_memory_mb("alchat")
+    return take
 
 
 # Words, milliseconds between them, repetitions, wanted stretch.

@@ -128,6 +128,12 @@ class Bench(System):
             found[name] = times.user + times.system
         return found
 
+    def peak_memory_mb(self, name: str) -> float:
+        """The most memory that a process has ever had at once (`VmHWM`), in MB."""
+        status = Path(f"/proc/{self.servers[name].process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024 / 1e6
+
     def addresses(self) -> dict[str, str]:
         """Base URLs for the load client; by number, so that no look-up of a name is measured."""
         return {

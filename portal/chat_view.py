@@ -586,7 +586,7 @@ def _start() -> None:
 def _replace_key(user: SignedIn) -> None:
     """The form for the key that failed; where that is not the user's own, the list of keys."""
     papita = wiring.services().papita
-    asked = papita.projects.get(wiring.AL_CHAT).credential_types
+    asked = papita.projects.get(wiring.AL_CHAT).credential_types[:1]
     mine = [
         item
         for item in papita.credentials.list(user.actor, limit=200).items

@@ -93,6 +93,7 @@ class Launcher:
         self._data_dir = data_dir
         self._locks = {service.project_id: threading.Lock() for service in services}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, float] = {}
         self._closed = False
 
     def url(self, project_id: str) -> str:
@@ -137,26 +138,37 @@ class Launcher:
                 f"{service.title} does not answer at {service.url}. It runs by itself, so"
                 " somebody has to start it there."
             )
-        deadline = time.monotonic() + timeout
-        with self._locks[project_id]:
+        begin = time.monotonic()
+        deadline = begin + timeout
+        self._start_if_gone(service)
+        while not self._wait_until_healthy(service, deadline):
+            # What was there has just ended. What was started meanwhile should have stayed.
+            if self._started.get(project_id, 0.0) >= begin:
+                raise ProjectUnavailable(
+                    f"{service.title} stopped while it was starting." + self._last_words(project_id)
+                )
+            self._start_if_gone(service)
+
+    def _start_if_gone(self, service: Service) -> None:
+        with self._locks[service.project_id]:
             if self._closed:
                 raise ProjectUnavailable(f"{service.title} is being stopped.")
-            if self._process(project_id) is None and service.health.health().state == "unreachable":
+            if (
+                self._process(service.project_id) is None
+                and service.health.health().state == "unreachable"
+            ):
                 self._start(service)
-        self._wait_until_healthy(service, deadline)
 
-    def _wait_until_healthy(self, service: Service, deadline: float) -> None:
+    def _wait_until_healthy(self, service: Service, deadline: float) -> bool:
+        """False if its process is gone. Raises `ProjectUnavailable` when the time is over."""
         reason = None
         while time.monotonic() < deadline:
             health = service.health.health()
             if health.state == "ok":
-                return
+                return True
             reason = health.reason if health.state == "not-ready" else None
             if self._process(service.project_id) is None and health.state == "unreachable":
-                raise ProjectUnavailable(
-                    f"{service.title} stopped while it was starting."
-                    + self._last_words(service.project_id)
-                )
+                return False
             time.sleep(0.1)
         raise ProjectUnavailable(
             reason
@@ -198,6 +210,7 @@ class Launcher:
                 start_new_session=True,
             )
         self._children[service.project_id] = child
+        self._started[service.project_id] = time.monotonic()
         try:
             created = psutil.Process(child.pid).create_time()
         except psutil.NoSuchProcess:

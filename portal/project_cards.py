@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from papita_core.credential_types import CREDENTIAL_TYPES, types_for
+from papita_core.credential_types import types_for
 from papita_core.errors import PapitaError, ProjectDisabled
 from papita_core.projects.catalogue import Project
 from portal import navigation, wiring
@@ -83,7 +83,7 @@ def _badge(status: Status) -> None:
 def key_words(project: Project) -> str:
     """The keys that the project may use, in words: `OpenAI-compatible`."""
     return " and ".join(
-        CREDENTIAL_TYPES[asked].title + ("-compatible" if len(types_for(asked)) > 1 else "")
+        types_for(asked)[0].title + ("-compatible" if len(types_for(asked)) > 1 else "")
         for asked in project.credential_types
     )
 

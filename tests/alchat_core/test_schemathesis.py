@@ -7,6 +7,7 @@ by cancel: every sequence that schemathesis finds is played against a real proce
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from conftest import Service
 from fake_papita import FakePapita
 
 EXAMPLES = 8
+HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 # What a description cannot say: that a message is there, that no answer is being written.
 CONFIG = """
 [checks.positive_data_acceptance]
@@ -46,6 +48,7 @@ def test_the_api_keeps_to_its_description(
             f"{service.url}/openapi.json",
         ],
         cwd=tmp_path,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS)},
         capture_output=True,
         text=True,
         check=False,

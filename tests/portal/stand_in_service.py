@@ -1,6 +1,7 @@
 """A service to launch: answers on /readyz once a delay has passed, or dies at once.
 
 python stand_in_service.py PORT [--after SECONDS] [--die MESSAGE] [--ignore-term]
+                           [--linger SECONDS]
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ parser.add_argument("port", type=int)
 parser.add_argument("--after", type=float, default=0.0)
 parser.add_argument("--die")
 parser.add_argument("--ignore-term", action="store_true")
+parser.add_argument("--linger", type=float, default=0.0, help="to be there after the port closed")
 options = parser.parse_args()
 
 if options.die:
@@ -44,4 +46,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-ThreadingHTTPServer(("127.0.0.1", options.port), Handler).serve_forever()
+with ThreadingHTTPServer(("127.0.0.1", options.port), Handler) as server:
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+        time.sleep(options.linger)

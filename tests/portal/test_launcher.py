@@ -84,6 +84,20 @@ def test_two_who_press_at_once_start_one(make: Make, tmp_path: Path) -> None:
     assert (tmp_path / "al-chat.log").read_text().count("environment:") == 1
 
 
+def test_one_that_is_about_to_stop_is_started_again(make: Make, tmp_path: Path) -> None:
+    launcher = make("--linger", "1")
+    launcher.ensure_running("al-chat")
+    first = pid_of(tmp_path)
+    os.kill(first, signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while launcher.is_running("al-chat"):
+        assert time.monotonic() < deadline
+    assert psutil.pid_exists(first)
+    launcher.ensure_running("al-chat")
+    assert launcher.status("al-chat").state is State.RUNNING
+    assert pid_of(tmp_path) != first
+
+
 def test_it_says_that_a_project_is_starting(make: Make) -> None:
     launcher = make("--after", "1")
     thread = threading.Thread(target=launcher.ensure_running, args=("al-chat",))

@@ -23,6 +23,8 @@ FREE = {
     *("project_id", "label", "hint", "revision", "status", "checked_at", "expires_at"),
     *("created_at", "updated_at", "last_used_at", "last_used_by"),
     *("disabled_at", "blocked_at", "shared_with_all", "fingerprint"),
+    *("budget_nano", "budget_period", "budget_project_id"),
+    *("spent_nano", "spent_unpriced", "spent_since"),
 }
 COLUMNS = [
     *((Credential.__tablename__, column.name) for column in Credential.__table__.columns),
