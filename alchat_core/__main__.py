@@ -54,8 +54,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
 
-    from alchat_core import logs
-    from alchat_core.api.app import create_app
+    from alchat_core import logs, telemetry
+    from alchat_core.api.app import VERSION, create_app
     from alchat_core.db.migrate import migrate
 
     logs.configure(settings.alchat_log_level, settings.alchat_log_format)
@@ -65,6 +65,11 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - one line for whatever the driver raises
         print(f"The database cannot be used: {logs.describe(error)}", file=sys.stderr)
         return 1
+    try:
+        telemetry.start(VERSION)
+    except telemetry.TelemetryError as error:
+        # Its variables are not ours alone, so they are no reason not to start.
+        log.warning("no traces: %s", error)
     config = uvicorn.Config(
         create_app(settings),
         host=settings.alchat_host,
@@ -86,6 +91,8 @@ def main() -> int:
         server.run()
     except SystemExit as error:
         return 1 if error.code else 0
+    finally:
+        telemetry.stop()
     return 0
 
 

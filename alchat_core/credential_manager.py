@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from alchat_core import telemetry
 from alchat_core.auth import User
 from alchat_core.errors import RunError
 from alchat_core.papita import PapitaAnswer, PapitaCallError, PapitaClient
@@ -112,14 +113,25 @@ class CredentialManager:
 
     async def borrow(self, user: User, run_id: str | None = None) -> Loan:
         """The user's key, on Papita's record as read for `run_id`. Raises `RunError`."""
-        return _read(await self._borrowed(user, CREDENTIAL_TYPE, run_id, None))
+        return await self._loan(user, CREDENTIAL_TYPE, run_id)
 
     async def borrow_for(self, user: User, url: str, run_id: str | None = None) -> Loan:
-        """The user's token for the tool server at this URL, and for nothing else. Raises `RunError`."""
-        loan = _read(await self._borrowed(user, TOOL_CREDENTIAL_TYPE, run_id, url))
+        """The user's token for the tool server at this URL alone. Raises `RunError`."""
+        loan = await self._loan(user, TOOL_CREDENTIAL_TYPE, run_id, url, "token")
         if loan.api_key is None or loan.base_url != url.rstrip("/"):
             raise RunError("papita-error")
         return loan
+
+    async def _loan(
+        self, user: User, asked: str, run_id: str | None, url: str | None = None, name: str = ""
+    ) -> Loan:
+        with telemetry.span("loan", {"alchat.run.id": run_id}) as span:
+            answer = await self._borrowed(user, asked, run_id, url)
+            loan = _read(answer, name) if name else _read(answer)
+            span.add("alchat.lease.id", loan.lease_id)
+            span.add("alchat.credential.id", loan.credential_id)
+            span.add("alchat.credential.type", loan.credential_type)
+            return loan
 
     async def _borrowed(
         self, user: User, asked: str, run_id: str | None, url: str | None
@@ -223,10 +235,15 @@ class CredentialManager:
         )
 
     async def _request(self, method: str, path: str, **arguments: Any) -> PapitaAnswer:
-        try:
-            return await self._papita.request(method, path, **arguments)
-        except PapitaCallError as error:
-            raise RunError("papita-error" if error.reached else "papita-unreachable") from None
+        about = {"http.request.method": method, "url.path": path}
+        with telemetry.span(f"{method} {path}", about, kind="client") as span:
+            arguments["headers"] = {**arguments.get("headers", {}), **telemetry.passed_on()}
+            try:
+                answer = await self._papita.request(method, path, **arguments)
+            except PapitaCallError as error:
+                raise RunError("papita-error" if error.reached else "papita-unreachable") from None
+            span.add("http.response.status_code", answer.status)
+            return answer
 
     def _client(self) -> aiohttp.BasicAuth:
         """AL-Chat's own id and secret, for HTTP Basic."""
@@ -294,7 +311,7 @@ def _check(answer: PapitaAnswer) -> None:
     raise RunError("papita-error", retry_after=answer.retry_after)
 
 
-def _read(answer: PapitaAnswer) -> Loan:
+def _read(answer: PapitaAnswer, key_field: str = "api_key") -> Loan:
     """The loan of an answer. Raises `RunError`."""
     _check(answer)
     try:
@@ -303,9 +320,8 @@ def _read(answer: PapitaAnswer) -> Loan:
         identity, kind = credential["id"], credential["credentialType"]
         base_url, fields = credential.get("baseUrl"), credential["credentials"]
         key, organization, project = (
-            fields.get(name) or None for name in ("api_key", "organization", "project")
+            fields.get(name) or None for name in (key_field, "organization", "project")
         )
-        key = key or fields.get("token") or None
         if not all(isinstance(text, str) and text for text in (identity, kind, lease)):
             raise ValueError
         if not all(

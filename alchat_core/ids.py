@@ -1,10 +1,13 @@
-"""Ids that sort by the moment at which this process made them, even if the clock steps back."""
+"""Ids that sort by the moment at which this process made them, even if the clock steps back; the
+moments themselves, too.
+"""
 
 from __future__ import annotations
 
 import secrets
 import threading
 import time
+from datetime import UTC, datetime
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _lock = threading.Lock()
@@ -27,3 +30,11 @@ _SHIFTS = range(125, -1, -5)
 def now_ms() -> int:
     """Milliseconds since 1970, UTC."""
     return int(time.time() * 1000)
+
+
+def iso(moment: int | None) -> str | None:
+    """Milliseconds since 1970 as RFC 3339."""
+    if moment is None:
+        return None
+    text = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         description="Seconds between two questions to Papita whether the keys of the answers that"
         " are being written may still be used; 0 never asks.",
     )
+    alchat_responses_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("https://api.openai.com",),
+        description="Origins of providers, comma-separated, that are asked by the Responses API;"
+        " all others by chat completions. A model that takes only the other one is asked by that.",
+    )
     alchat_provider_connect_timeout: float = Field(
         10.0, gt=0, description="Seconds that a provider may take to accept a connection."
     )
@@ -272,14 +277,16 @@ class Settings(BaseSettings):
         "text", description="text for people, json for one JSON object a line."
     )
 
-    @field_validator("papita_provider_allowlist", "alchat_prices", mode="before")
+    @field_validator(
+        "papita_provider_allowlist", "alchat_responses_origins", "alchat_prices", mode="before"
+    )
     @classmethod
     def _split_origins(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("papita_provider_allowlist")
+    @field_validator("papita_provider_allowlist", "alchat_responses_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(origin_of(item) for item in value)

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 OPENAI_PROTOCOL = "openai"
+MCP_PROTOCOL = "mcp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,14 @@ DECLARED: tuple[CredentialType, ...] = (
         title="OpenAI-compatible",
         summary="Any other provider that speaks the OpenAI protocol.",
         fields=(_key(required=False),),
+    ),
+    CredentialType(
+        id="mcp-server",
+        title="MCP server",
+        summary="The token of a server of tools, for the address of that server alone.",
+        protocol=MCP_PROTOCOL,
+        fields=(Field("token", "Token"),),
+        probe=None,
     ),
     CredentialType(
         id="generic",

@@ -97,9 +97,13 @@ def _launcher(settings: PortalSettings, alchat: AlChatClient) -> Launcher:
     return Launcher([service], settings.data_dir.absolute())
 
 
+# What an AL-Chat that the portal starts gets of the portal's environment.
+_OWN = ("ALCHAT_", "OTEL_")
+
+
 def _alchat_environment(settings: PortalSettings) -> dict[str, str]:
     host, port = settings.alchat_address
-    own = {name: value for name, value in os.environ.items() if name.startswith("ALCHAT_")}
+    own = {name: value for name, value in os.environ.items() if name.startswith(_OWN)}
     own.pop("ALCHAT_URL", None)
     given = {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),

@@ -22,17 +22,26 @@ hypothesis.settings.load_profile("suite")
 
 # Files that take long by themselves begin first, so that no worker is left alone with one.
 LONGEST = (
-    "browser/test_vault.py",
-    "browser/",
     "papita_core/operations/test_backup.py",
+    "alchat_core/test_real_servers.py",
+    "alchat_core/test_faults.py",
     "papita_core/api/test_schemathesis.py",
-    "papita_core/vault/",
     "alchat_core/",
+    "papita_core/vault/",
 )
+# A browser keeps more than a core busy, so those files are spread among the others.
+OTHERS_BETWEEN_BROWSERS = 12
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_turn)
+    files = list(dict.fromkeys(item.path for item in items))
+    browsers = [path for path in files if "/tests/browser/" in path.as_posix()]
+    others = [path for path in files if path not in browsers]
+    for number, path in enumerate(browsers):
+        others.insert(number * (OTHERS_BETWEEN_BROWSERS + 1), path)
+    place = {path: number for number, path in enumerate(others)}
+    items.sort(key=lambda item: place[item.path])
 
 
 def _turn(item: pytest.Item) -> int:

@@ -24,6 +24,7 @@ from alchat_core.api.routes import (
     search,
     shares,
     shelves,
+    tool_servers,
     usage,
 )
 from alchat_core.api.schemas import Problem
@@ -98,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
             imports=ImportService(settings, database, imports.known_parameters),
             attachments=attached,
             runs=service,
+            toolbox=service.toolbox,
             usage=UsageService(database),
             events=events,
             metrics=metrics,
@@ -129,6 +131,15 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         strict_content_type=True,
         generate_unique_id_function=description.operation_id,
+        # FastAPI's own would hold what exceptions say and what users send, and set the context that
+        # libraries pass on; `alchat_core.telemetry` does neither.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
     )
     problems.install(app)
     description.install(app)
@@ -156,6 +167,7 @@ def create_app(settings: Settings) -> FastAPI:
         exports.router,
         imports.router,
         shares.router,
+        tool_servers.router,
     ):
         app.include_router(router, dependencies=[Depends(bearer)], responses=refusal)
     return app

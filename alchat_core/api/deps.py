@@ -24,6 +24,7 @@ from alchat_core.runs.log import EventLog
 from alchat_core.runs.service import RunService
 from alchat_core.settings import Settings
 from alchat_core.shares.service import ShareService
+from alchat_core.tools.toolbox import Toolbox
 from alchat_core.usage.service import UsageService
 
 
@@ -43,6 +44,7 @@ class Services:
     shares: ShareService
     attachments: AttachmentService
     runs: RunService
+    toolbox: Toolbox
     usage: UsageService
     events: EventLog
     metrics: Metrics

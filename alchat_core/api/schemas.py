@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=40)]
+FileId = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[^\x00]*$")]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Folder = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 Tag = Annotated[
@@ -93,6 +94,12 @@ class Parameters(_Wire):
         return found
 
 
+ToolServers = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[^\x00]*$")]],
+    Field(max_length=100),
+]
+
+
 class NewConversation(_Wire):
     title: Title | None = None
     temporary: StrictBool = Field(
@@ -105,6 +112,7 @@ class NewConversation(_Wire):
     parameters: Parameters | None = Field(
         None, description="Of messages that name none of their own; before the assistant's."
     )
+    tools: ToolServers = Field([], description="Ids of the tool servers that it may use.")
 
 
 class ChangeConversation(_Wire):
@@ -122,6 +130,9 @@ class ChangeConversation(_Wire):
     parameters: Parameters | None = Field(
         None, description="Of messages that name none of their own. null takes them away."
     )
+    tools: ToolServers | None = Field(
+        None, description="Ids of all tool servers that it may use from now on."
+    )
 
 
 class NewMessage(_Wire):
@@ -134,9 +145,7 @@ class NewMessage(_Wire):
     )
 
     parameters: Parameters | None = None
-    attachments: list[
-        Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[^\x00]*$")]
-    ] = Field([], description="Ids of files that you uploaded.")
+    attachments: list[FileId] = Field([], description="Ids of files that you uploaded.")
 
     @field_validator("content")
     @classmethod
@@ -151,6 +160,9 @@ class NewRun(_Wire):
     parameters: Parameters | None = None
 
 
+_FILES = "Ids of files with text that you uploaded, whose text a model gets with every prompt."
+
+
 class NewAssistant(_Wire):
     kind: Literal["prompt", "assistant"] = "assistant"
     name: Name
@@ -158,6 +170,7 @@ class NewAssistant(_Wire):
     model: ModelName | None = None
     parameters: Parameters | None = None
     shared: StrictBool = Field(False, description="Whether every user of the portal may read it.")
+    files: list[FileId] = Field([], max_length=20, description=_FILES)
 
 
 class ChangeAssistant(_Wire):
@@ -167,6 +180,15 @@ class ChangeAssistant(_Wire):
     model: ModelName | None = Field(None, description="null: none in particular.")
     parameters: Parameters | None = Field(None, description="null: none.")
     shared: StrictBool | None = None
+    files: list[FileId] | None = Field(None, max_length=20, description=_FILES)
+
+
+class AssistantFile(_Wire):
+    id: str | None = Field(description="null: it is not yours, so you cannot read it yourself.")
+    name: str
+    media_type: str
+    bytes: int
+    pages: int | None
 
 
 class AssistantBody(_Wire):
@@ -179,6 +201,7 @@ class AssistantBody(_Wire):
     shared: bool
     own: bool = Field(description="Whether it is yours, so that you can change it.")
     owner: str = Field(description="The user name of its owner.")
+    files: list[AssistantFile]
     created_at: str
     updated_at: str
 
@@ -248,6 +271,9 @@ class ConversationBody(_Wire):
 class ConversationDetail(ConversationBody):
     system_prompt: str | None = Field(description="What every prompt begins with.")
     parameters: Parameters | None = Field(description="Of messages that name none of their own.")
+    tools: list[str] = Field(
+        description="Ids of the tool servers that it may use; what is gone is passed over."
+    )
     title_pending: bool = Field(
         description="Whether the model is being asked for a title: read once more in a moment."
     )
@@ -323,10 +349,27 @@ class AttachmentBody(_Wire):
 
 class SourceBody(_Wire):
     n: int
-    attachment_id: str
+    attachment_id: str | None = Field(description="null: the file is not here, or not yours.")
     name: str
     page: int | None
-    excerpt: str = Field(description="Its beginning, at most 300 characters.")
+    excerpt: str = Field(
+        description="Its beginning, at most 300 characters; empty in a copy of a snapshot."
+    )
+
+
+class ToolCallBody(_Wire):
+    id: str
+    at: int = Field(description="How many characters of the answer were there before it.")
+    server_id: str | None
+    server: str | None = Field(description="The server's name. null: there is no such tool.")
+    tool: str
+    arguments: dict[str, Any] | str = Field(
+        description="What the model gave; a text where that was no JSON object."
+    )
+    content: str | None = Field(description="The result as text. null: it was not finished.")
+    truncated: bool = Field(description="Whether there was more of it.")
+    is_error: bool
+    seconds: float | None
 
 
 class MessageBody(_Wire):
@@ -347,6 +390,7 @@ class MessageBody(_Wire):
         description="The excerpts of attached files that the answer may cite, as [n]; none where"
         " the model was given the files whole."
     )
+    tool_calls: list[ToolCallBody] = Field(description="In the order in which they were asked for.")
     siblings: SiblingsBody
 
 

@@ -1,4 +1,7 @@
-"""A name for each request: taken from `X-Request-Id` or made, in the logs, and in the answer."""
+"""A name for each request: taken from `X-Request-Id` or made, in the logs, and in the answer.
+
+Where traces are made, each request to the API is a part of one.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import time
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alchat_core import logs
+from alchat_core import logs, telemetry
 from alchat_core.ids import new_id
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,7 @@ class RequestIds:
             return
         request_id = _given(scope) or new_id("req")
         logs.about(requestId=request_id)
+        telemetry.accept(scope["headers"])
         begin, status = time.monotonic(), 0
 
         async def named(message: Message) -> None:
@@ -40,13 +44,29 @@ class RequestIds:
                 MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 
-        await self._app(scope, receive, named)
+        if telemetry.on() and scope["path"].startswith("/api/"):
+            with telemetry.span(
+                scope["method"], {"alchat.request.id": request_id}, kind="server"
+            ) as span:
+                await self._app(scope, receive, named)
+                span.rename(f"{scope['method']} {_route(scope)}")
+                span.add("http.request.method", scope["method"])
+                span.add("http.route", _route(scope))
+                span.add("http.response.status_code", status)
+                if status >= 500:
+                    span.fail(str(status))
+        else:
+            await self._app(scope, receive, named)
         if log.isEnabledFor(logging.DEBUG):
-            # The route, not the path: in that stands what somebody typed.
-            route = getattr(scope.get("route"), "path", None)
+            route = _route(scope)
             spent = round((time.monotonic() - begin) * 1000, 1)
             about = {"method": scope["method"], "route": route, "status": status, "ms": spent}
             log.debug("request", extra=about)
+
+
+def _route(scope: Scope) -> str | None:
+    """The route, not the path: in that stands what somebody typed."""
+    return getattr(scope.get("route"), "path", None)
 
 
 def _given(scope: Scope) -> str | None:

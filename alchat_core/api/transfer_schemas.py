@@ -58,11 +58,27 @@ class ShareList(_Wire):
     shares: list[ShareBody]
 
 
+class SharedFile(_Wire):
+    name: str
+    media_type: str
+    pages: int | None
+
+
+class SharedSource(_Wire):
+    n: int
+    name: str
+    page: int | None
+
+
 class SharedMessage(_Wire):
     role: Literal["user", "assistant"]
     content: str
     model: str | None
     created_at: str
+    attachments: list[SharedFile] = Field([], description="Names of files that are not shared.")
+    sources: list[SharedSource] = Field(
+        [], description="Where in files stands what the answer may cite, as [n]."
+    )
 
 
 class SharedBody(_Wire):

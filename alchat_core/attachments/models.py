@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
+
+from alchat_core.ids import iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,6 @@ class Attachment:
     created_at: int
 
     def as_json(self) -> dict[str, Any]:
-        moment = datetime.fromtimestamp(self.created_at / 1000, UTC)
         return {
             "id": self.id,
             "name": self.name,
@@ -30,7 +30,7 @@ class Attachment:
             "bytes": self.bytes,
             "pages": self.pages,
             "status": "ready" if self.sha256 else "deleted",
-            "createdAt": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "createdAt": iso(self.created_at),
         }
 
 
@@ -45,8 +45,9 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A message as it goes to a provider, with its files."""
+    """A message as it goes to a provider, with its files, or the tools that were called for it."""
 
     role: str
     content: str
     attachments: tuple[Attachment, ...] = ()
+    calls: tuple[dict[str, Any], ...] = ()

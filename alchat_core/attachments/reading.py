@@ -1,28 +1,26 @@
-"""Has a file read by `worker.py`, in a process with nothing of ours in it, and says what it is.
+"""Has a file read by `worker.py` in a process apart (`alchat_core.sandbox`), and says what it is.
 
-A few at a time; more wait. Whatever that process does - hang, crash, ask for too much - ends it
-alone and becomes a sentence for the user.
+A few at a time; more wait. Whatever becomes of that process is a sentence for the user.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
 from alchat_core.errors import UnreadableAttachment, UnsupportedAttachment
+from alchat_core.sandbox.process import Limits, sandboxed
 from alchat_core.settings import Settings
 
 log = logging.getLogger(__name__)
 
 WORKER = Path(__file__).with_name("worker.py")
 AT_ONCE = 2
+MAX_RESULT_BYTES = 500_000_000
 _SENTENCES = {
     "broken": "The file is damaged, or not what it seems to be."
     " Open it, save it anew and upload it again.",
@@ -55,10 +53,13 @@ class Reader:
 
     def __init__(self, settings: Settings) -> None:
         self._seconds = settings.alchat_attachment_seconds
-        self._limits = orjson.dumps(
+        self._limits = Limits(
+            settings.alchat_attachment_memory_mb * 1024 * 1024,
+            max(1, round(self._seconds)),
+            MAX_RESULT_BYTES,
+        )
+        self._most = orjson.dumps(
             {
-                "memoryBytes": settings.alchat_attachment_memory_mb * 1024 * 1024,
-                "seconds": max(1, round(self._seconds)),
                 "characters": settings.alchat_attachment_max_chars,
                 "pixels": settings.alchat_attachment_max_pixels,
                 "imageBytes": settings.alchat_attachment_image_bytes,
@@ -88,28 +89,11 @@ class Reader:
 
     async def _run(self, source: Path, target: Path, ending: str) -> bytes:
         """What the worker prints; nothing if it did not end well."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            str(WORKER),
-            str(source),
-            str(target),
-            ending,
-            self._limits,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={"LANG": "C.UTF-8"},
-            cwd=os.sep,
-        )
-        try:
-            async with asyncio.timeout(self._seconds):
-                printed, _ = await process.communicate()
-        except TimeoutError:
-            return b""
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+        task = str(source), str(target), ending, self._most
+        async with sandboxed(WORKER, *task, limits=self._limits) as process:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    printed, _ = await process.communicate()
+            except TimeoutError:
+                return b""
         return printed if process.returncode == 0 else b""

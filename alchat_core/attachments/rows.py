@@ -48,21 +48,10 @@ Attached = dict[str, tuple[Attachment, ...]]
 def attach(
     connection: Connection, owner: str, conversation_id: str, message_id: str, ids: Sequence[str]
 ) -> tuple[Attachment, ...]:
-    """Gives a new message its files, in this order.
-
-    Raises `InvalidInput` for what is not there or not the owner's, and for what comes twice.
-    """
-    if not ids:
+    """Gives a new message its files, in this order. Raises `InvalidInput`."""
+    found = own_files(connection, owner, ids, "attachments")
+    if not found:
         return ()
-    if len(set(ids)) < len(ids):
-        raise InvalidInput("attachments: name each file once.")
-    rows = connection.execute(_OWN, {"who": owner, "wanted": list(ids)})
-    found = {row[0]: Attachment(*row) for row in rows}
-    if len(found) < len(ids):
-        raise InvalidInput(
-            "attachments: there is no such file of yours. Upload it, then name the id that you get."
-        )
-    connection.execute(_SENT, {"wanted": list(ids)})
     connection.execute(
         _ATTACH,
         [
@@ -75,12 +64,33 @@ def attach(
             for position, one in enumerate(ids)
         ],
     )
+    return found
+
+
+def own_files(
+    connection: Connection, owner: str, ids: Sequence[str], field: str
+) -> tuple[Attachment, ...]:
+    """The files of these ids, in this order, which are kept from now on.
+
+    Raises `InvalidInput` for what is not there or not the owner's, and for what comes twice.
+    """
+    if not ids:
+        return ()
+    if len(set(ids)) < len(ids):
+        raise InvalidInput(f"{field}: name each file once.")
+    rows = connection.execute(_OWN, {"who": owner, "wanted": list(ids)})
+    found = {row[0]: Attachment(*row) for row in rows}
+    if len(found) < len(ids):
+        raise InvalidInput(
+            f"{field}: there is no such file of yours. Upload it, then name the id that you get."
+        )
+    connection.execute(_SENT, {"wanted": list(ids)})
     return tuple(found[one] for one in ids)
 
 
 def of_messages(connection: Connection, message_ids: Sequence[str]) -> Attached:
     """The files of those messages that have any."""
-    return _gather(connection.execute(_OF_MESSAGES, {"wanted": list(message_ids)}).all())
+    return gather(connection.execute(_OF_MESSAGES, {"wanted": list(message_ids)}).all())
 
 
 def of_message(connection: Connection, message_id: str) -> tuple[Attachment, ...]:
@@ -90,11 +100,12 @@ def of_message(connection: Connection, message_id: str) -> tuple[Attachment, ...
 def of_conversation(connection: Connection, conversation_id: str) -> Attached:
     """The files of all messages of a conversation, whatever their branch."""
     rows = connection.execute(_OF_CONVERSATION, {"conversation": conversation_id})
-    return _gather(rows.all())
+    return gather(rows.all())
 
 
-def _gather(rows: Sequence[Sequence[object]]) -> Attached:
+def gather(rows: Sequence[Sequence[object]]) -> Attached:
+    """The files by the id in the first column."""
     found: dict[str, list[Attachment]] = defaultdict(list)
-    for message_id, *columns in rows:
-        found[str(message_id)].append(Attachment(*columns))  # type: ignore[arg-type]
-    return {message_id: tuple(files) for message_id, files in found.items()}
+    for whose, *columns in rows:
+        found[str(whose)].append(Attachment(*columns))  # type: ignore[arg-type]
+    return {whose: tuple(files) for whose, files in found.items()}

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, not_, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, insert, not_, or_, select, update
 from sqlalchemy.engine import Connection
 
 from alchat_core.attachments.files import Files
@@ -22,7 +22,7 @@ from alchat_core.attachments.models import Attachment
 from alchat_core.attachments.reading import Reader
 from alchat_core.attachments.rows import COLUMNS
 from alchat_core.db.engine import Database
-from alchat_core.db.tables import attachments, message_attachments
+from alchat_core.db.tables import assistant_files, attachments, message_attachments
 from alchat_core.errors import (
     AttachmentSpaceUsed,
     NotFound,
@@ -36,7 +36,10 @@ log = logging.getLogger(__name__)
 
 UPLOADS_AT_ONCE = 3
 ROWS_AT_ONCE = 500
-_REFERRED = exists().where(message_attachments.c.attachment_id == attachments.c.id)
+_REFERRED = or_(
+    exists().where(message_attachments.c.attachment_id == attachments.c.id),
+    exists().where(assistant_files.c.attachment_id == attachments.c.id),
+)
 
 
 class AttachmentService:
@@ -155,10 +158,13 @@ class AttachmentService:
         return found, path
 
     async def delete(self, owner: str, attachment_id: str) -> None:
-        """Messages that had the file go on naming it. Raises `NotFound`."""
+        """Messages that had the file go on naming it, assistants lose it. Raises `NotFound`."""
 
         def unit(connection: Connection) -> list[str]:
             found = _find(connection, owner, attachment_id)
+            connection.execute(
+                delete(assistant_files).where(assistant_files.c.attachment_id == attachment_id)
+            )
             mine = attachments.c.id == attachment_id
             connection.execute(delete(attachments).where(mine, not_(_REFERRED)))
             connection.execute(update(attachments).where(mine).values(sha256=None))
@@ -168,19 +174,22 @@ class AttachmentService:
             await self._remove(await self._database.write(unit))
 
     async def forget(self, conversation_id: str) -> None:
-        """Before a conversation is deleted for good: its files go, where no other one has them."""
+        """Before a conversation is deleted for good: its files go, where no other one and no
+        assistant has them.
+        """
         table = message_attachments.c
         others = message_attachments.alias("others")
         elsewhere = exists().where(
             others.c.attachment_id == table.attachment_id,
             others.c.conversation_id != conversation_id,
         )
+        kept = exists().where(assistant_files.c.attachment_id == table.attachment_id)
 
         def unit(connection: Connection) -> list[str]:
             here = table.conversation_id == conversation_id
             own = list(
                 connection.scalars(
-                    select(table.attachment_id).where(here, not_(elsewhere)).distinct()
+                    select(table.attachment_id).where(here, not_(elsewhere), not_(kept)).distinct()
                 )
             )
             if not connection.execute(delete(message_attachments).where(here)).rowcount:
@@ -189,6 +198,11 @@ class AttachmentService:
 
         async with self._turn:
             await self._remove(await self._database.write(unit))
+
+    async def drop_unused(self, owner: str) -> None:
+        """After an assistant lost files: those go that nothing else has."""
+        mine = (attachments.c.owner == owner) & attachments.c.sent
+        await self._drop(mine & not_(_REFERRED))
 
     async def look(self) -> None:
         """Deletes what was uploaded and not sent in time; called by the housekeeping."""

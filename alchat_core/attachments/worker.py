@@ -1,7 +1,7 @@
-"""Reads one file in a process of its own: `python -I worker.py FILE RESULT ENDING LIMITS`.
+"""Reads one file in a process of its own (`alchat_core.sandbox`): `worker.py FILE RESULT ENDING
+MOST`.
 
-What a user uploads may be made to harm its reader, so that one runs with limits on time, memory and
-files, with an empty environment, and is killed when it takes too long. It prints one JSON object:
+`MOST` are JSON, the limits on what a file may hold. It prints one JSON object:
 `{"kind", "mediaType", "pages", "characters"}` or `{"error"}`, one of `Refusal`'s codes. The text
 goes into RESULT, a SQLite file with the tables `pages` and `chunks`, each chunk with its words;
 images have none.
@@ -14,8 +14,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import resource
 import sqlite3
 import sys
 import zipfile
@@ -28,7 +26,6 @@ OVERLAP_CHARS = 150
 MAX_PAGES = 10_000
 MAX_MEMBERS = 5_000
 MAX_XML_BYTES = 30_000_000
-MAX_RESULT_BYTES = 500_000_000
 SAMPLE_BYTES = 256 * 1024
 
 _IMAGES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
@@ -210,7 +207,6 @@ def chunks(text: str) -> Iterator[str]:
 
 def store(path: Path, pages: list[str], paged: bool) -> None:
     """The pages, counted from 1, or the whole as page 0, and their chunks with their words."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from alchat_core.conversations.words import words_of
 
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as file:
@@ -230,25 +226,9 @@ def store(path: Path, pages: list[str], paged: bool) -> None:
         file.execute("COMMIT")
 
 
-def _limit(limits: dict[str, int]) -> None:
-    os.nice(10)
-    for name, most in (
-        (resource.RLIMIT_AS, limits["memoryBytes"]),
-        (resource.RLIMIT_CPU, limits["seconds"]),
-        (resource.RLIMIT_FSIZE, MAX_RESULT_BYTES),
-        (resource.RLIMIT_NOFILE, 32),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(name)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(name, (most, most))
-
-
 def main(arguments: list[str]) -> int:
     source, target, ending, given = arguments
     limits: dict[str, int] = json.loads(given)
-    _limit(limits)
     found: dict[str, Any]
     try:
         found, pages = read(Path(source), ending, limits)

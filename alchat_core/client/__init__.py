@@ -10,6 +10,7 @@ the process, reconnects by itself from the last event seen, and waits for whoeve
         ├── NotFound      404
         ├── Conflict      409   `code` is `run-active`, or that of a credential's fault
         ├── Invalid       422
+        │   └── NothingImported   with the `report` of the import
         ├── TooMany       429
         └── Unavailable   5xx
 """
@@ -28,11 +29,21 @@ from alchat_core.client.errors import (
 )
 from alchat_core.client.followers import Follower
 from alchat_core.client.service import AlChatClient
+from alchat_core.client.shares import Share, SharedFile, SharedMessage, SharedSource, Snapshot
+from alchat_core.client.tools import Tool, ToolServer
+from alchat_core.client.transfers import (
+    ExportedFile,
+    ImportReport,
+    LeftOut,
+    NothingImported,
+    NotTaken,
+)
 from alchat_core.client.usage import UsageLine
 from alchat_core.client.user import UserClient
 from alchat_core.client.values import (
     TERMINAL,
     Assistant,
+    AssistantFile,
     Attachment,
     Conversation,
     Event,
@@ -49,6 +60,7 @@ from alchat_core.client.values import (
     Siblings,
     SnippetPart,
     Source,
+    ToolCall,
 )
 
 __all__ = [
@@ -59,29 +71,43 @@ __all__ = [
     "AlChatProblem",
     "AlChatUnreachable",
     "Assistant",
+    "AssistantFile",
     "Attachment",
     "Conflict",
     "Conversation",
     "Event",
+    "ExportedFile",
     "Feedback",
     "Follower",
     "Health",
     "Hit",
+    "ImportReport",
     "Invalid",
     "Keep",
+    "LeftOut",
     "Message",
     "MessageRun",
     "NotFound",
     "NotSignedIn",
+    "NotTaken",
+    "NothingImported",
     "Page",
     "Run",
     "RunFailure",
     "Sent",
+    "Share",
+    "SharedFile",
+    "SharedMessage",
+    "SharedSource",
     "Shelf",
     "Siblings",
+    "Snapshot",
     "SnippetPart",
     "Source",
     "TooMany",
+    "Tool",
+    "ToolCall",
+    "ToolServer",
     "Unavailable",
     "UsageLine",
     "UserClient",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from alchat_core.client.calls import KEEP, Calls, Keep, changed, chosen, given, segment
@@ -33,8 +33,12 @@ class AssistantCalls(Calls):
         model: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         shared: bool = False,
+        files: Sequence[str] = (),
     ) -> Assistant:
-        """`shared`: every user of the portal can read it and begin conversations with it."""
+        """`shared`: every user of the portal can read it and begin conversations with it.
+
+        `files` are ids of files with text; a model reads them, whoever uses the assistant.
+        """
         body = given(
             name=name,
             prompt=prompt,
@@ -42,6 +46,7 @@ class AssistantCalls(Calls):
             model=model,
             parameters=chosen(parameters),
             shared=shared,
+            files=list(files) or None,
         )
         return assistant_of(self._call("POST", "/api/assistants", body=body))
 
@@ -53,17 +58,25 @@ class AssistantCalls(Calls):
         prompt: str | None = None,
         kind: Kind | None = None,
         shared: bool | None = None,
+        files: Sequence[str] | None = None,
         model: str | Keep | None = KEEP,
         parameters: Mapping[str, Any] | Keep | None = KEEP,
     ) -> Assistant:
-        """What is not given stays as it is; None takes model and parameters away."""
-        body = given(name=name, prompt=prompt, kind=kind, shared=shared) | changed(
-            model=model, parameters=chosen(parameters)
-        )
+        """What is not given stays as it is; None takes model and parameters away.
+
+        `files` are all its files from then on.
+        """
+        body = given(
+            name=name,
+            prompt=prompt,
+            kind=kind,
+            shared=shared,
+            files=None if files is None else list(files),
+        ) | changed(model=model, parameters=chosen(parameters))
         return assistant_of(
             self._call("PATCH", f"/api/assistants/{segment(assistant_id)}", body=body)
         )
 
     def delete_assistant(self, assistant_id: str) -> None:
-        """Conversations that began with it stay as they are."""
+        """Conversations that began with it stay as they are, without its files."""
         self._call("DELETE", f"/api/assistants/{segment(assistant_id)}")

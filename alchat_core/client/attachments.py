@@ -29,7 +29,7 @@ class AttachmentCalls(Calls):
     def attachment_content(self, attachment_id: str) -> bytes:
         """The file as it was uploaded."""
         path = f"/api/attachments/{segment(attachment_id)}/content"
-        return self._client.fetch("GET", path, self._token_source())
+        return self._client.answer("GET", path, self._token_source()).content
 
     def delete_attachment(self, attachment_id: str) -> None:
         """Messages that had it go on naming it."""

@@ -88,14 +88,19 @@ class ConversationCalls(Calls):
         assistant_id: str | None = None,
         system_prompt: str | None = None,
         parameters: Mapping[str, Any] | None = None,
+        tools: Sequence[str] = (),
     ) -> Conversation:
-        """With prompt, model and parameters of an assistant, and before them what is given here."""
+        """With prompt, model and parameters of an assistant, and before them what is given here.
+
+        `tools` are ids of tool servers.
+        """
         body = given(
             title=title,
             temporary=temporary or None,
             assistant_id=assistant_id,
             system_prompt=system_prompt,
             parameters=chosen(parameters),
+            tools=list(tools) or None,
         )
         return conversation_of(self._call("POST", "/api/conversations", body=body))
 
@@ -110,19 +115,21 @@ class ConversationCalls(Calls):
         pinned: bool | None = None,
         archived: bool | None = None,
         tags: Sequence[str] | None = None,
+        tools: Sequence[str] | None = None,
         folder: str | Keep | None = KEEP,
         system_prompt: str | Keep | None = KEEP,
         parameters: Mapping[str, Any] | Keep | None = KEEP,
     ) -> Conversation:
         """What is not given stays as it is; None takes folder, prompt and parameters away.
 
-        `tags` are all its tags from then on.
+        `tags` and `tools`, the ids of tool servers, are all that it has from then on.
         """
         body = given(
             title=title,
             pinned=pinned,
             archived=archived,
             tags=None if tags is None else list(tags),
+            tools=None if tools is None else list(tools),
         ) | changed(folder=folder, system_prompt=system_prompt, parameters=chosen(parameters))
         return conversation_of(self._call("PATCH", _path(conversation_id), body=body))
 

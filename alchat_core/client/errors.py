@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 UNREACHABLE: Final = "AL-Chat cannot be reached at the moment. Try again shortly."
@@ -18,14 +19,22 @@ class AlChatUnreachable(AlChatError):
 
 
 class AlChatProblem(AlChatError):
-    """`retry_after` is in seconds."""
+    """`retry_after` is in seconds; `more` is what else the service says of it."""
 
-    def __init__(self, status: int, code: str, detail: str, retry_after: int | None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        retry_after: int | None,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
+        self.more = more
 
 
 class NotSignedIn(AlChatProblem):
@@ -52,6 +61,7 @@ class Unavailable(AlChatProblem):
     pass
 
 
+_COMMON = frozenset({"type", "title", "status", "code", "detail"})
 _BY_STATUS = {401: NotSignedIn, 404: NotFound, 409: Conflict, 422: Invalid, 429: TooMany}
 
 
@@ -63,4 +73,5 @@ def problem_of(status: int, body: Mapping[str, Any], retry_after: str | None) ->
         str(body.get("code", "unknown")),
         str(body.get("detail", "AL-Chat gave an answer that cannot be understood.")),
         int(retry_after) if retry_after and retry_after.isdigit() else None,
+        {name: value for name, value in body.items() if name not in _COMMON},
     )

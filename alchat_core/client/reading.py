@@ -9,6 +9,7 @@ from typing import Any
 
 from alchat_core.client.values import (
     Assistant,
+    AssistantFile,
     Attachment,
     Conversation,
     Event,
@@ -22,6 +23,7 @@ from alchat_core.client.values import (
     Siblings,
     SnippetPart,
     Source,
+    ToolCall,
 )
 
 
@@ -68,6 +70,7 @@ def conversation_of(item: Mapping[str, Any]) -> Conversation:
         system_prompt=item.get("systemPrompt"),
         parameters=item.get("parameters"),
         title_pending=item.get("titlePending", False),
+        tools=tuple(item.get("tools", ())),
     )
 
 
@@ -88,6 +91,10 @@ def assistant_of(item: Mapping[str, Any]) -> Assistant:
         owner=item["owner"],
         created_at=_time(item["createdAt"]),
         updated_at=_time(item["updatedAt"]),
+        files=tuple(
+            AssistantFile(one["id"], one["name"], one["mediaType"], one["bytes"], one["pages"])
+            for one in item.get("files", ())
+        ),
     )
 
 
@@ -152,6 +159,22 @@ def message_of(item: Mapping[str, Any]) -> Message:
         feedback=feedback_of(rated) if (rated := item.get("feedback")) else None,
         attachments=tuple(attachment_of(one) for one in item.get("attachments", ())),
         sources=tuple(_source(one) for one in item.get("sources", ())),
+        tool_calls=tuple(_tool_call(one) for one in item.get("toolCalls", ())),
+    )
+
+
+def _tool_call(item: Mapping[str, Any]) -> ToolCall:
+    return ToolCall(
+        id=item["id"],
+        at=item["at"],
+        server_id=item["serverId"],
+        server=item["server"],
+        tool=item["tool"],
+        arguments=item["arguments"],
+        content=item["content"],
+        truncated=item["truncated"],
+        is_error=item["isError"],
+        seconds=item["seconds"],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import IO, Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -13,6 +13,8 @@ from alchat_core.client.followers import Followers
 from alchat_core.client.reading import object_of
 from alchat_core.client.user import UserClient
 from alchat_core.client.values import Health
+
+PIECE = 1 << 16
 
 
 class AlChatClient:
@@ -59,16 +61,30 @@ class AlChatClient:
         token: str,
         *,
         body: Any = None,
-        data: bytes | None = None,
-        params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
+        **more: Any,
     ) -> dict[str, Any]:
-        """The JSON object that the service answers; `data` is a body that is none itself."""
-        more = {"json": body, "data": data, "params": params}
-        return object_of(self.fetch(method, path, token, headers=headers, timeout=timeout, **more))
+        """The JSON object that the service answers; `body` is sent as JSON, `more` is what `answer`
+        takes.
+        """
+        return object_of(self.answer(method, path, token, json=body, **more).content)
 
-    def fetch(
+    def download(self, path: str, token: str, into: IO[bytes], **more: Any) -> int:
+        """Writes what the service answers in pieces; how many bytes that were. What is written
+        before an error is not whole.
+        """
+        size = 0
+        with self.answer("GET", path, token, stream=True, **more) as response:
+            pieces = response.iter_content(PIECE)
+            while True:
+                try:
+                    piece = next(pieces, b"")
+                except requests.RequestException:
+                    raise AlChatUnreachable from None
+                if not piece:
+                    return size
+                size += into.write(piece)
+
+    def answer(
         self,
         method: str,
         path: str,
@@ -77,8 +93,8 @@ class AlChatClient:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         **more: Any,
-    ) -> bytes:
-        """What the service answers; `more` as `requests` takes it."""
+    ) -> requests.Response:
+        """The answer, if it is no refusal; `more` as `requests` takes it."""
         # A kept connection may be closed by the time it is used: what changes nothing, or carries
         # an idempotency key, is then sent once more.
         again = method != "POST" or "Idempotency-Key" in (headers or {})
@@ -92,14 +108,15 @@ class AlChatClient:
                     allow_redirects=False,
                     **more,
                 )
-                break
+                if not response.ok or response.status_code >= 300:
+                    found = object_of(response.content)
+                    break
             except requests.ConnectionError:
                 if not again:
                     raise AlChatUnreachable from None
                 again = False
             except (requests.RequestException, OSError):
                 raise AlChatUnreachable from None
-        if response.ok and response.status_code < 300:
-            return response.content
-        found = object_of(response.content)
+            else:
+                return response
         raise problem_of(response.status_code, found, response.headers.get("Retry-After"))

@@ -33,8 +33,9 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """In a list `system_prompt` and `parameters` are None and `title_pending` is False; read it
-    alone to learn them. While `title_pending`, it is worth reading once more in a moment.
+    """In a list `system_prompt` and `parameters` are None, `tools` (ids of tool servers) is empty
+    and `title_pending` is False; read it alone to learn them. While `title_pending`, it is worth
+    reading once more in a moment.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Conversation:
     system_prompt: str | None = None
     parameters: Mapping[str, Any] | None = None
     title_pending: bool = False
+    tools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,17 @@ class Shelf:
 
     name: str
     conversations: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantFile:
+    """A file of an assistant. `id` is None where it is somebody else's: only a model reads it."""
+
+    id: str | None
+    name: str
+    media_type: str
+    bytes: int
+    pages: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,7 @@ class Assistant:
     owner: str
     created_at: datetime
     updated_at: datetime
+    files: tuple[AssistantFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +164,36 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The excerpt of a file that an answer cites as [n]; `excerpt` is its beginning."""
+    """The excerpt of a file that an answer cites as [n]; `excerpt` is its beginning.
+
+    `attachment_id` is None where the file is not here, in what was imported or copied, or belongs
+    to somebody else's assistant.
+    """
 
     n: int
-    attachment_id: str
+    attachment_id: str | None
     name: str
     page: int | None
     excerpt: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that was called after `at` characters of the answer. `content` is None where the call
+    was not finished, `server` and `server_id` where there was no such tool; `arguments` are a text
+    where they were no JSON object.
+    """
+
+    id: str
+    at: int
+    server_id: str | None
+    server: str | None
+    tool: str
+    arguments: Mapping[str, Any] | str
+    content: str | None
+    truncated: bool
+    is_error: bool
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +217,7 @@ class Message:
     feedback: Feedback | None = None
     attachments: tuple[Attachment, ...] = ()
     sources: tuple[Source, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Prompts and assistants: a name, a prompt, and with it a model and parameters.
+"""Prompts and assistants: a name, a prompt, and with it a model, parameters and files.
 
 A shared one can be read by every user of the portal and is changed by its owner alone. To whom it
 is not shared, it is not there.
@@ -6,7 +6,8 @@ is not shared, it is not there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -22,11 +23,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
-from alchat_core.conversations.models import Page, iso
+from alchat_core.attachments.background import of_assistants, put_files
+from alchat_core.attachments.models import Attachment
+from alchat_core.conversations.models import Page
 from alchat_core.db.engine import Database
 from alchat_core.db.tables import assistants
 from alchat_core.errors import NotFound, NotYours, TooManyAssistants
-from alchat_core.ids import new_id, now_ms
+from alchat_core.ids import iso, new_id, now_ms
 
 # Written out: only so can the partial index serve.
 _SHARED: ColumnElement[bool] = literal_column("assistants.shared")
@@ -64,6 +67,7 @@ class Assistant:
     shared: bool
     created_at: int
     updated_at: int
+    files: tuple[Attachment, ...] = ()
 
     def as_json(self, reader: str) -> dict[str, Any]:
         """As `reader` sees it."""
@@ -77,6 +81,16 @@ class Assistant:
             "shared": self.shared,
             "own": self.owner == reader,
             "owner": self.owner_name,
+            "files": [
+                {
+                    "id": one.id if self.owner == reader else None,
+                    "name": one.name,
+                    "mediaType": one.media_type,
+                    "bytes": one.bytes,
+                    "pages": one.pages,
+                }
+                for one in self.files
+            ],
             "createdAt": iso(self.created_at),
             "updatedAt": iso(self.updated_at),
         }
@@ -87,7 +101,12 @@ def readable(connection: Connection, who: str, assistant_id: str) -> Assistant:
     row = connection.execute(_ONE, {"wanted": assistant_id, "who": who}).first()
     if row is None:
         raise NotFound
-    return Assistant(*row)
+    return _with_files(connection, [Assistant(*row)])[0]
+
+
+def _with_files(connection: Connection, found: Sequence[Assistant]) -> list[Assistant]:
+    files = of_assistants(connection, [one.id for one in found])
+    return [replace(one, files=files.get(one.id, ())) for one in found]
 
 
 def _own(connection: Connection, who: str, assistant_id: str) -> Assistant:
@@ -116,9 +135,10 @@ class AssistantService:
             query = query.where(assistants.c.id < cursor)
         query = query.order_by(assistants.c.id.desc()).limit(limit + 1)
         found = await self._database.read(
-            lambda connection: [
-                Assistant(*row) for row in connection.execute(query, {"who": who}).all()
-            ]
+            lambda connection: _with_files(
+                connection,
+                [Assistant(*row) for row in connection.execute(query, {"who": who}).all()],
+            )
         )
         more = len(found) > limit
         found = found[:limit]
@@ -128,10 +148,11 @@ class AssistantService:
         """Raises `NotFound`."""
         return await self._database.read(lambda connection: readable(connection, who, assistant_id))
 
-    async def create(self, owner: str, owner_name: str, values: dict[str, Any]) -> Assistant:
-        """`values` holds kind, name, prompt, model, parameters and shared.
-
-        Raises `TooManyAssistants`.
+    async def create(
+        self, owner: str, owner_name: str, values: dict[str, Any], files: Sequence[str] = ()
+    ) -> Assistant:
+        """`values` holds kind, name, prompt, model, parameters and shared; `files` are ids of files
+        of the owner. Raises `TooManyAssistants`, `InvalidInput`.
         """
         now = now_ms()
         made = Assistant(
@@ -143,7 +164,7 @@ class AssistantService:
             **values,
         )
 
-        def unit(connection: Connection) -> None:
+        def unit(connection: Connection) -> Assistant:
             if (connection.scalar(_COUNT, {"who": owner}) or 0) >= self._limit:
                 raise TooManyAssistants
             connection.execute(
@@ -156,15 +177,21 @@ class AssistantService:
                     **values,
                 )
             )
+            put_files(connection, owner, made.id, files)
+            return _with_files(connection, [made])[0]
 
-        await self._database.write(unit)
-        return made
+        return await self._database.write(unit)
 
     async def change(
-        self, owner: str, owner_name: str, assistant_id: str, changes: dict[str, Any]
+        self,
+        owner: str,
+        owner_name: str,
+        assistant_id: str,
+        changes: dict[str, Any],
+        files: Sequence[str] | None = None,
     ) -> Assistant:
-        """`changes` holds any of what `create` takes. Conversations that began with it stay as
-        they are. Raises `NotFound`, `NotYours`.
+        """`changes` and `files` hold any of what `create` takes. Conversations that began with it
+        stay as they are, but for its files. Raises `NotFound`, `NotYours`, `InvalidInput`.
         """
 
         def unit(connection: Connection) -> Assistant:
@@ -174,12 +201,17 @@ class AssistantService:
                 .where(assistants.c.id == assistant_id, assistants.c.owner == owner)
                 .values(**changes, owner_name=owner_name, updated_at=now_ms())
             )
+            if files is not None:
+                put_files(connection, owner, assistant_id, files)
             return readable(connection, owner, assistant_id)
 
         return await self._database.write(unit)
 
     async def delete(self, owner: str, assistant_id: str) -> None:
-        """Conversations that began with it stay as they are. Raises `NotFound`, `NotYours`."""
+        """Conversations that began with it stay as they are, without its files.
+
+        Raises `NotFound`, `NotYours`.
+        """
 
         def unit(connection: Connection) -> None:
             _own(connection, owner, assistant_id)

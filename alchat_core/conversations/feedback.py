@@ -10,11 +10,11 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from alchat_core.conversations.models import Message, iso
+from alchat_core.conversations.models import Message
 from alchat_core.db.engine import Database
 from alchat_core.db.tables import conversations, feedback, messages
 from alchat_core.errors import InvalidInput, NotFound
-from alchat_core.ids import now_ms
+from alchat_core.ids import iso, now_ms
 
 _ROLE = (
     select(messages.c.role)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from alchat_core.attachments.models import Attachment
+from alchat_core.ids import iso
 
 T = TypeVar("T")
 
 UNTITLED = "New chat"
-
-
-def iso(moment: int | None) -> str | None:
-    """Milliseconds since 1970 as RFC 3339."""
-    if moment is None:
-        return None
-    text = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+# Of what `alchat_core.tools.models` keeps of a call, what is shown.
+_CALL = (
+    *("id", "at", "serverId", "server", "tool", "arguments"),
+    *("content", "truncated", "isError", "seconds"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +44,7 @@ class Conversation:
     tags: tuple[str, ...] = ()
     system_prompt: str | None = None
     parameters: dict[str, Any] | None = None
+    tools: list[str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As in a list, where the system prompt would be too long."""
@@ -72,6 +70,7 @@ class Conversation:
             **self.as_json(),
             "systemPrompt": self.system_prompt,
             "parameters": self.parameters,
+            "tools": self.tools or [],
         }
 
 
@@ -104,6 +103,7 @@ class Message:
     usage: dict[str, Any] | None
     reasoning: str | None = None
     sources: list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
     siblings: Siblings | None = None
     feedback: dict[str, Any] | None = None
     attachments: tuple[Attachment, ...] = ()
@@ -124,6 +124,9 @@ class Message:
             "reasoning": self.reasoning,
             "feedback": self.feedback,
             "sources": self.sources or [],
+            "toolCalls": [
+                {name: call.get(name) for name in _CALL} for call in self.tool_calls or ()
+            ],
             "attachments": [one.as_json() for one in self.attachments],
             "siblings": {
                 "count": siblings.count,

@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import ARRAY, Text, bindparam, cast, func, insert, select, text, update
 from sqlalchemy.engine import Connection
 
-from alchat_core.conversations.models import UNTITLED, iso
+from alchat_core.conversations.models import UNTITLED
 from alchat_core.conversations.words import Query, indexed, snippet
 from alchat_core.db.tables import conversations, search_texts
+from alchat_core.ids import iso
 
 # Of a longer message the snippet shows the beginning, if nothing is found before.
 MAX_SNIPPET_SOURCE = 200_000

@@ -43,6 +43,7 @@ from alchat_core.db.engine import Database
 from alchat_core.db.tables import ACTIVE, conversation_tags, conversations, messages, runs
 from alchat_core.errors import InvalidInput, NotFound
 from alchat_core.ids import new_id, now_ms
+from alchat_core.tools.servers import check_tools
 
 _active_run = (
     select(runs.c.id)
@@ -67,9 +68,9 @@ CONVERSATION = select(
     conversations.c.folder,
     conversations.c.assistant_id,
 ).where(conversations.c.deleted_at.is_(None))
-_ONE = CONVERSATION.add_columns(conversations.c.system_prompt, conversations.c.parameters).where(
-    conversations.c.id == bindparam("wanted"), conversations.c.owner == bindparam("who")
-)
+_ONE = CONVERSATION.add_columns(
+    conversations.c.system_prompt, conversations.c.parameters, conversations.c.tools
+).where(conversations.c.id == bindparam("wanted"), conversations.c.owner == bindparam("who"))
 _TAGS = (
     select(conversation_tags.c.conversation_id, conversation_tags.c.tag)
     .where(conversation_tags.c.conversation_id.in_(bindparam("wanted", expanding=True)))
@@ -86,9 +87,9 @@ def find(connection: Connection, owner: str, conversation_id: str) -> Conversati
     row = (connection.execute(_ONE, {"wanted": conversation_id, "who": owner})).first()
     if row is None:
         raise NotFound
-    system_prompt, parameters = row[-2:]
-    found = _conversations(connection, [row[:-2]])[0]
-    return replace(found, system_prompt=system_prompt, parameters=parameters)
+    system_prompt, parameters, tools = row[-3:]
+    found = _conversations(connection, [row[:-3]])[0]
+    return replace(found, system_prompt=system_prompt, parameters=parameters, tools=tools)
 
 
 def _conversations(connection: Connection, rows: Sequence[Sequence[Any]]) -> list[Conversation]:
@@ -201,11 +202,13 @@ class ConversationService:
         assistant_id: str | None = None,
         system_prompt: str | None = None,
         parameters: dict[str, Any] | None = None,
+        tools: Sequence[str] = (),
     ) -> Conversation:
         """A temporary one is in no list and no search, and is deleted soon after its last use.
 
         Prompt, model and parameters of the assistant are copied, as they are now; what is given
-        beside it goes before. Raises `NotFound` where the owner cannot read that assistant.
+        beside it goes before. `tools` are ids of tool servers. Raises `NotFound` where the owner
+        cannot read that assistant, `InvalidInput` for tool servers that are not there.
         """
         now = now_ms()
         made = Conversation(
@@ -222,6 +225,7 @@ class ConversationService:
             assistant_id=assistant_id,
             system_prompt=system_prompt,
             parameters=parameters,
+            tools=list(tools) or None,
         )
         row = {
             "id": made.id,
@@ -235,10 +239,12 @@ class ConversationService:
             "temporary": temporary,
             "title_origin": "user" if title else None,
             "assistant_id": assistant_id,
+            "tools": made.tools,
         }
 
         def unit(connection: Connection) -> Conversation:
             taken = made
+            check_tools(connection, owner, tools)
             if assistant_id is not None:
                 assistant = readable(connection, owner, assistant_id)
                 taken = replace(
@@ -267,7 +273,7 @@ class ConversationService:
         self, owner: str, conversation_id: str, changes: dict[str, Any]
     ) -> Conversation:
         """`changes` holds any of title, pinned, archived, folder, tags, active_message_id,
-        system_prompt, parameters.
+        system_prompt, parameters, tools.
 
         The branch through the message of that id becomes the active one, down to its newest leaf.
         Raises `NotFound`, `InvalidInput`.
@@ -285,6 +291,9 @@ class ConversationService:
                 values["active_leaf_id"] = leaf
             if "title" in values:
                 values["title_origin"] = "user"
+            if "tools" in values:
+                check_tools(connection, owner, values["tools"])
+                values["tools"] = values["tools"] or None
             if (tags := values.pop("tags", None)) is not None:
                 _set_tags(connection, conversation_id, tags)
             connection.execute(

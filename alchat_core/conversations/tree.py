@@ -30,6 +30,14 @@ _newest = (
 )
 # For any query over conversations: the end of the active branch.
 ACTIVE_LEAF = func.coalesce(conversations.c.active_leaf_id, _newest)
+_others = runs.alias("others")
+# For any query over messages; one whose answer was continued has had several.
+NEWEST_RUN = (
+    select(func.max(_others.c.id))
+    .where(_others.c.message_id == messages.c.id)
+    .correlate(messages)
+    .scalar_subquery()
+)
 
 _LEAF = select(ACTIVE_LEAF).where(conversations.c.id == bindparam("conversation"))
 
@@ -49,14 +57,6 @@ def _path() -> Select[Any]:
             messages.c.id == step.c.parent_id, step.c.height < bindparam("count")
         )
     )
-    # A message whose answer was continued has had several.
-    others = runs.alias("others")
-    newest_run = (
-        select(func.max(others.c.id))
-        .where(others.c.message_id == messages.c.id)
-        .correlate(messages)
-        .scalar_subquery()
-    )
     return (
         select(
             messages.c.id,
@@ -72,10 +72,11 @@ def _path() -> Select[Any]:
             messages.c.usage,
             messages.c.reasoning,
             messages.c.sources,
+            messages.c.tool_calls,
         )
         .select_from(step)
         .join(messages, messages.c.id == step.c.id)
-        .outerjoin(runs, runs.c.id == newest_run)
+        .outerjoin(runs, runs.c.id == NEWEST_RUN)
         .order_by(step.c.height)
     )
 

@@ -346,15 +346,23 @@ message_attachments = Table(
     metadata,
     Column("message_id", ID, ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
-    Column(
-        "attachment_id", ID, ForeignKey("attachments.id", ondelete="CASCADE"), nullable=False
-    ),
+    Column("attachment_id", ID, ForeignKey("attachments.id", ondelete="CASCADE"), nullable=False),
     # That of the message, so that all files of one are found without its messages.
     Column("conversation_id", ID, nullable=False),
     sqlite_with_rowid=False,
 )
 Index("ix_message_attachments_attachment_id", message_attachments.c.attachment_id)
 Index("ix_message_attachments_conversation_id", message_attachments.c.conversation_id)
+
+assistant_files = Table(
+    "assistant_files",
+    metadata,
+    Column("assistant_id", ID, ForeignKey("assistants.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("attachment_id", ID, ForeignKey("attachments.id", ondelete="CASCADE"), nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("ix_assistant_files_attachment_id", assistant_files.c.attachment_id)
 
 # Servers of tools that speak MCP. Their tokens are in Papita. `tools` is the list that the owner
 # got last; a `shared` one can be used by every user of the portal.

@@ -14,14 +14,14 @@ from typing import Any, Literal
 import orjson
 from sqlalchemy import bindparam, select
 
-from alchat_core.conversations.models import UNTITLED, iso
+from alchat_core.conversations.models import UNTITLED
 from alchat_core.db.engine import Database
 from alchat_core.db.tables import conversations
 from alchat_core.errors import NotFound
 from alchat_core.exports.document import Exported, as_document, read
 from alchat_core.exports.markdown import as_markdown, plain
 from alchat_core.exports.names import file_name
-from alchat_core.ids import now_ms
+from alchat_core.ids import iso, now_ms
 
 FORMAT = "al-chat-export/1"
 AT_ONCE = 100

@@ -14,8 +14,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.engine import Connection
 
-from alchat_core.conversations.models import iso
-from alchat_core.conversations.tree import ACTIVE_LEAF
+from alchat_core.conversations.tree import ACTIVE_LEAF, NEWEST_RUN
 from alchat_core.db.tables import (
     attachments,
     conversation_tags,
@@ -26,8 +25,12 @@ from alchat_core.db.tables import (
     runs,
 )
 from alchat_core.errors import NotFound
+from alchat_core.ids import iso
 
 FORMAT = "al-chat-conversation/1"
+# Not the ids of files and servers, which mean nothing elsewhere.
+_SOURCE = ("n", "name", "page", "excerpt")
+_CALL = ("at", "server", "tool", "arguments", "content", "truncated", "isError", "seconds")
 
 _CONVERSATION = select(
     conversations.c.id,
@@ -52,13 +55,6 @@ _TAGS = (
     .where(conversation_tags.c.conversation_id == bindparam("wanted"))
     .order_by(conversation_tags.c.tag)
 )
-_others = runs.alias("others")
-_newest_run = (
-    select(func.max(_others.c.id))
-    .where(_others.c.message_id == messages.c.id)
-    .correlate(messages)
-    .scalar_subquery()
-)
 _MESSAGES = (
     select(
         messages.c.id,
@@ -66,6 +62,8 @@ _MESSAGES = (
         messages.c.role,
         messages.c.content,
         messages.c.reasoning,
+        messages.c.sources,
+        messages.c.tool_calls,
         func.coalesce(messages.c.model, runs.c.model).label("model"),
         messages.c.created_at,
         runs.c.state,
@@ -76,7 +74,7 @@ _MESSAGES = (
         feedback.c.comment,
     )
     .select_from(messages)
-    .outerjoin(runs, runs.c.id == _newest_run)
+    .outerjoin(runs, runs.c.id == NEWEST_RUN)
     .outerjoin(feedback, feedback.c.message_id == messages.c.id)
     .where(messages.c.conversation_id == bindparam("wanted"))
     .order_by(messages.c.id)
@@ -89,6 +87,8 @@ _FILES = (
         attachments.c.name,
         attachments.c.media_type,
         attachments.c.bytes,
+        attachments.c.pages,
+        attachments.c.sha256,
     )
     .join(attachments, attachments.c.id == message_attachments.c.attachment_id)
     .where(message_attachments.c.conversation_id == bindparam("wanted"))
@@ -99,7 +99,7 @@ _FILES = (
 @dataclass(frozen=True, slots=True)
 class Exported:
     """A conversation with its whole tree. `messages` are rows, none before its parent; `files` are
-    rows of name, media type and bytes by the id of the message.
+    rows of name, media type, bytes, pages and SHA-256 by the id of the message.
     """
 
     conversation: Any
@@ -174,6 +174,15 @@ def _message(row: Any, files: Iterable[Any]) -> dict[str, Any]:
         "parameters": row.parameters,
         "feedback": given,
         "attachments": [
-            {"name": file.name, "mediaType": file.media_type, "bytes": file.bytes} for file in files
+            {
+                "name": file.name,
+                "mediaType": file.media_type,
+                "bytes": file.bytes,
+                "pages": file.pages,
+                "sha256": file.sha256,
+            }
+            for file in files
         ],
+        "sources": [{name: one[name] for name in _SOURCE} for one in row.sources or ()],
+        "toolCalls": [{name: call.get(name) for name in _CALL} for call in row.tool_calls or ()],
     }

@@ -8,9 +8,11 @@ everything that was opened in it.
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from alchat_core.conversations.models import UNTITLED, iso
+from alchat_core.conversations.models import UNTITLED
 from alchat_core.exports.document import Exported
+from alchat_core.ids import iso
 
 _SIGNS = re.compile(r"([\\`*_\[\]<>#&~|$])")
 _LINES = re.compile(r"\r\n|\r|\n")
@@ -38,6 +40,9 @@ def as_markdown(exported: Exported) -> str:
             parts.append(f"Attached: {', '.join(names)}")
         if message.content.strip():
             parts.append(contained(message.content))
+        cited = [_place(one) for one in message.sources or () if f"[{one['n']}]" in message.content]
+        if cited:
+            parts.append(f"Sources: {', '.join(cited)}")
         if message.state in ("failed", "cancelled", "interrupted", "queued", "running"):
             parts.append(f"*({_STATES[message.state]})*")
     return "\n\n".join(parts) + "\n"
@@ -63,6 +68,11 @@ def _about(exported: Exported) -> str:
     if exported.tags:
         facts.append(f"- Tags: {', '.join(plain(tag) for tag in exported.tags)}")
     return "\n".join(facts)
+
+
+def _place(source: dict[str, Any]) -> str:
+    page = f" (page {source['page']})" if source["page"] else ""
+    return rf"\[{source['n']}\] {plain(source['name'])}{page}"
 
 
 def _moment(moment: int) -> str:

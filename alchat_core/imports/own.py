@@ -14,6 +14,8 @@ SOURCE = "al-chat"
 FAMILY = "al-chat-conversation/"
 FORMAT = FAMILY + "1"
 MAX_TAGS = 20
+MAX_SOURCES = 100
+MAX_EXCERPT = 300
 SAFE = 2**53 - 1
 
 
@@ -38,6 +40,8 @@ def found_in(raw: dict[str, Any], left_out: Counter[str], *, deepest: int) -> Fo
     for one in written:
         files = one.get("attachments")
         left_out["attachments"] += len(files) if isinstance(files, list) else 0
+        calls = one.get("toolCalls")
+        left_out["tools"] += len(calls) if isinstance(calls, list) else 0
     newest = max(message.created_at for message in messages)
     tags = raw.get("tags")
     names = [line_of(tag, 50) for tag in tags] if isinstance(tags, list) else []
@@ -99,7 +103,31 @@ def _node(one: Any) -> Node:
         created_at=_moment(one.get("createdAt")),
         rating=rating if role == "assistant" else None,
         comment=comment if role == "assistant" else None,
+        sources=_sources(one.get("sources")) if role == "assistant" else None,
     )
+
+
+def _sources(value: object) -> list[dict[str, Any]] | None:
+    """Places in files that are not here."""
+    found = []
+    for one in value[:MAX_SOURCES] if isinstance(value, list) else ():
+        about = one if isinstance(one, dict) else {}
+        number, name = _count(about.get("n")), line_of(about.get("name"), 200)
+        if number and name:
+            found.append(
+                {
+                    "n": number,
+                    "attachmentId": None,
+                    "name": name,
+                    "page": _count(about.get("page")),
+                    "excerpt": text_of(about.get("excerpt"), MAX_EXCERPT) or "",
+                }
+            )
+    return found or None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 < value <= SAFE and value is not True else None
 
 
 def _moment(value: object) -> int | None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import struct
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,11 +23,12 @@ from alchat_core.errors import ImportRunning, NothingImported
 from alchat_core.imports.own import SOURCE
 from alchat_core.imports.reading import Limits
 from alchat_core.imports.writing import Writing
+from alchat_core.sandbox import process as sandbox
 from alchat_core.settings import Settings
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(__file__).resolve().parents[2]
+WORKER = Path(__file__).with_name("worker.py")
 WORKER_MEMORY_BYTES = 1 << 30
 WORKERS = 2
 PIECE = 1 << 20
@@ -149,20 +149,19 @@ class ImportService:
         report = Report()
         writing = Writing(self._database, owner)
         seconds = self._settings.alchat_import_seconds
-        worker = await _worker(file, self._task(owner))
-        try:
-            async with asyncio.timeout(seconds):
-                await self._follow(worker, owner, writing, report)
-                await writing.flush()
-        except TimeoutError:
-            report.stopped = (
-                f"It took longer than the {seconds:g} seconds that an import may take, so the rest"
-                " was not read. Import it once more to go on: what is here is not taken twice."
-            )
-        finally:
-            if worker.returncode is None:
-                worker.kill()
-            await worker.wait()
+        used = sandbox.Limits(WORKER_MEMORY_BYTES, round(seconds) + 1)
+        task = orjson.dumps(self._task(owner)).decode()
+        async with sandbox.sandboxed(WORKER, task, limits=used, stdin=file) as worker:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._follow(worker, owner, writing, report)
+                    await writing.flush()
+            except TimeoutError:
+                report.stopped = (
+                    f"It took longer than the {seconds:g} seconds that an import may take, so the"
+                    " rest was not read. Import it once more to go on: what is here is not taken"
+                    " twice."
+                )
         report.imported = len(writing.written)
         report.messages = writing.message_count
         report.conversation_ids = writing.written[:MAX_IDS]
@@ -178,12 +177,7 @@ class ImportService:
             depth=settings.alchat_import_max_depth,
             chars=settings.alchat_max_answer_chars,
         )
-        return {
-            "owner": owner,
-            "limits": asdict(limits),
-            "memory": WORKER_MEMORY_BYTES,
-            "seconds": round(settings.alchat_import_seconds) + 1,
-        }
+        return {"owner": owner, "limits": asdict(limits)}
 
     async def _follow(
         self, worker: asyncio.subprocess.Process, owner: str, writing: Writing, report: Report
@@ -251,19 +245,6 @@ def _temporary(folder: Path) -> Iterator[IO[bytes]]:
     """A file without a name, gone when it is closed or the process ends."""
     with tempfile.TemporaryFile(dir=folder if folder.is_dir() else None) as file:
         yield file
-
-
-async def _worker(file: IO[bytes], task: dict[str, Any]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "alchat_core.imports.worker", orjson.dumps(task).decode()),
-        stdin=file,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        # Nothing of the service's own environment: there may be secrets in it.
-        env={"PYTHONPATH": str(ROOT)},
-        cwd="/",
-        start_new_session=True,
-    )
 
 
 async def _frame(worker: asyncio.subprocess.Process) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from alchat_core.imports.values import NotTaken, Planned
 
@@ -25,6 +26,7 @@ class Node:
     created_at: int | None = None
     rating: str | None = None
     comment: str | None = None
+    sources: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ def build(
                     node.created_at or above.moment,
                     node.rating,
                     node.comment,
+                    node.sources,
                 )
                 planned.append(made)
                 places[node.id] = len(planned) - 1

@@ -27,6 +27,7 @@ class Planned:
     created_at: int
     rating: str | None = None
     comment: str | None = None
+    sources: list[dict[str, Any]] | None = None
 
 
 @dataclass(slots=True)

@@ -1,15 +1,12 @@
-"""Reads an uploaded file in a process of its own: `python -m alchat_core.imports.worker LIMITS`.
+"""Reads an uploaded file in a process of its own (`alchat_core.sandbox`): `worker.py TASK`.
 
 The file is standard input. What is found goes to standard output as frames, four bytes of length
 and JSON, of these kinds (`k`): `begin` (a conversation), `messages` (some of its messages),
-`done`, `skipped`, and as the last one `end`. It has limits on memory and processor time, no secret
-and no network to talk to; the words for the search index are made here as well.
+`done`, `skipped`, and as the last one `end`. The words for the search index are made here as well.
 """
 
 from __future__ import annotations
 
-import os
-import resource
 import struct
 import sys
 from collections import Counter
@@ -74,6 +71,7 @@ def _row(message: Planned) -> list[Any]:
         message.created_at,
         message.rating,
         message.comment,
+        message.sources,
     ]
 
 
@@ -100,16 +98,5 @@ def run(given: dict[str, Any], source: IO[bytes], out: IO[bytes]) -> None:
     out.flush()
 
 
-def main() -> None:
-    given = orjson.loads(sys.argv[1])
-    memory, seconds = int(given["memory"]), int(given["seconds"])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(10)
-    run(given, sys.stdin.buffer, sys.stdout.buffer)
-
-
 if __name__ == "__main__":
-    main()
+    run(orjson.loads(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)

@@ -96,12 +96,14 @@ class Writing:
 
     async def messages(self, rows: Sequence[Sequence[Any]]) -> None:
         """Each is (place of the parent, role, content, reasoning, model, created at, rating,
-        comment, words), the parent's among all messages of the conversation.
+        comment, sources, words), the parent's among all messages of the conversation.
         """
         made = self._conversation
         added, rated, words = [], [], []
         size = 0
-        for parent, role, content, reasoning, model, created_at, rating, comment, found in rows:
+        for row in rows:
+            parent, role, content, reasoning, model, created_at = row[:6]
+            rating, comment, sources, found = row[6:]
             message_id = new_id("msg")
             added.append(
                 {
@@ -113,6 +115,7 @@ class Writing:
                     "model": model,
                     "created_at": created_at,
                     "reasoning": reasoning,
+                    "sources": sources,
                 }
             )
             self._ids.append(message_id)

@@ -7,7 +7,7 @@ are all taken in their stride; an error object in mid-stream is handed on.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -45,6 +45,8 @@ class Called:
 class StreamReader:
     """Feed it bytes as they come; what has been learnt so far lies in the fields."""
 
+    longest: ClassVar[int] = MAX_LINE_BYTES
+
     finish_reason: str | None = None
     done: bool = False
     usage: dict[str, int] | None = None
@@ -61,7 +63,7 @@ class StreamReader:
         Raises `MalformedStreamError` and `ProviderReportedError`; text before the fault stands.
         """
         data = self._rest + chunk if self._rest else chunk
-        if len(data) > MAX_LINE_BYTES:
+        if len(data) > self.longest:
             raise MalformedStreamError
         lines = data.split(b"\n")
         self._rest = lines.pop()
@@ -135,7 +137,6 @@ class StreamReader:
         usage = event.get("usage")
         if isinstance(usage, dict):
             self.usage = _usage(usage) or self.usage
-
 
     def _parts(self, parts: object) -> None:
         """Puts together what arrives in pieces. A piece belongs to the call of its `index`; where

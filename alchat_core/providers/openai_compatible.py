@@ -32,19 +32,21 @@ from openai import (
 from openai._types import RequestOptions
 from openai._vendor.httpx_aiohttp.transport import AiohttpTransport
 
+from alchat_core import telemetry
 from alchat_core.credential_manager import Loan
 from alchat_core.errors import RunError
 from alchat_core.providers.backoff import in_words
 from alchat_core.providers.breaker import Breaker
+from alchat_core.providers.forms import Forms, Question, Refusal
 from alchat_core.providers.guard import NOT_ALLOWED, AddressRefusedError, Guard
 from alchat_core.providers.http import guarded_session
 from alchat_core.providers.lines import (
     Called,
     MalformedStreamError,
     ProviderReportedError,
-    StreamReader,
 )
-from alchat_core.providers.parameters import THEIRS
+from alchat_core.providers.parameters import THEIRS, parameter_refused
+from alchat_core.providers.traced import traced
 from alchat_core.settings import Settings, origin_of
 
 # Asked for in this order when a conversation names no model and the administrator none either.
@@ -80,7 +82,6 @@ _NOT_FOR_CHAT = (
 _MAX_MODELS = 500
 _MAX_LIST_BYTES = 4 * 1024 * 1024
 _MAX_REFUSAL_BYTES = 64 * 1024
-_REMEMBERED_ORIGINS = 1000
 
 # Where a key does not go as `Authorization: Bearer`. Anthropic's list of models is no part of its
 # OpenAI-compatible API.
@@ -150,7 +151,7 @@ class Provider:
                 longest + 5.0, connect=settings.alchat_provider_connect_timeout, pool=None
             ),
         )
-        self._without_usage: set[str] = set()
+        self._forms = Forms(settings.alchat_responses_origins)
         self._breaker = Breaker(settings.alchat_breaker_failures, settings.alchat_breaker_seconds)
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -191,7 +192,7 @@ class Provider:
         ]
         return _sorted_models(names[:_MAX_MODELS])
 
-    async def stream(
+    def stream(
         self,
         loan: Loan,
         model: str,
@@ -203,23 +204,40 @@ class Provider:
 
         Raises `RunError`.
 
-        `parameters` are sent as they are (`alchat_core.providers.parameters.sent_as`).
+        `messages` and `parameters` are as chat completions have them
+        (`alchat_core.providers.parameters.sent_as`), in whichever form they are sent.
 
         Leaving the iteration early closes the provider's stream.
         """
+        pieces = self._stream(loan, model, messages, answer, parameters)
+        return traced(pieces, loan, model, answer, parameters) if telemetry.on() else pieces
+
+    async def _stream(
+        self,
+        loan: Loan,
+        model: str,
+        messages: Sequence[dict[str, Any]],
+        answer: Answer,
+        parameters: Mapping[str, Any],
+    ) -> AsyncGenerator[str, None]:
         base_url = self._guard.check(loan.base_url)
-        body = {"model": model, "messages": messages, "stream": True, **parameters}
-        reader = StreamReader()
+        question = self._forms.question(loan, base_url, model, messages, parameters)
+        reader = question.reader
         loop = asyncio.get_running_loop()
         try:
             async with (
                 asyncio.timeout(self._first_token) as limit,
-                self._open(loan, base_url, body) as response,
+                self._open(loan, base_url, question) as response,
             ):
                 answer.taken = True
+                reader = question.reader
                 checked = 0.0
                 async for chunk in response.aiter_bytes():
-                    reader.feed(chunk)
+                    fault = None
+                    try:
+                        reader.feed(chunk)
+                    except (MalformedStreamError, ProviderReportedError) as error:
+                        fault = error
                     text = reader.take()
                     thought = reader.take_thoughts()
                     if text or thought or reader.take_called():
@@ -232,6 +250,8 @@ class Provider:
                             yield Thought(thought)
                         if text:
                             yield text
+                    if fault is not None:
+                        raise fault
                     if reader.done:
                         break
                 reader.end()
@@ -240,7 +260,7 @@ class Provider:
         except OpenAIError as error:
             if _refuses_images(error, messages):
                 raise RunError("images-refused") from None
-            if "tools" in body and _refuses_tools(error):
+            if "tools" in parameters and _refuses_tools(error):
                 raise RunError("tools-refused") from None
             raise explain(error) from None
         except httpx2.TimeoutException as error:
@@ -272,53 +292,46 @@ class Provider:
                     "The provider sent no answer. Check the base URL of your key, or try again.",
                 )
             raise _cut_off()
-        if "tools" in body:
+        if "tools" in parameters:
             answer.calls = [call for call in reader.calls if call.name]
 
     @asynccontextmanager
     async def _open(
-        self, loan: Loan, base_url: str, body: dict[str, Any]
+        self, loan: Loan, base_url: str, question: Question
     ) -> AsyncIterator[httpx2.Response]:
         """The provider's response: its head is read, its body is not."""
         with self._breaker.asking(origin_of(base_url), _is_down):
-            response = await self._request(loan, base_url, body)
+            response = await self._request(loan, base_url, question)
         try:
             yield response
         finally:
             await response.aclose()
 
-    async def _request(self, loan: Loan, base_url: str, body: dict[str, Any]) -> httpx2.Response:
-        arguments = dict(body)
-        if base_url not in self._without_usage:
-            arguments["stream_options"] = {"include_usage": True}
+    async def _request(self, loan: Loan, base_url: str, question: Question) -> httpx2.Response:
         tried_again = False
         while True:
             try:
                 # The generated method would walk the message list type by type for most of a
                 # millisecond; `post` sends it as it is.
                 response: httpx2.Response = await self._client.post(
-                    f"{base_url}/chat/completions",
-                    body=arguments,
+                    base_url + question.path,
+                    body=question.body,
                     cast_to=httpx2.Response,
                     options=_with_key(loan),
                     stream=True,
                     stream_cls=AsyncStream[Any],
                 )  # type: ignore[assignment]
-                return response
             except APIStatusError as error:
-                if "stream_options" in arguments and _rejects_usage(error):
-                    if len(self._without_usage) < _REMEMBERED_ORIGINS:
-                        self._without_usage.add(base_url)
-                    del arguments["stream_options"]
-                elif "max_tokens" in arguments and _wants_the_other_name(error):
-                    arguments["max_completion_tokens"] = arguments.pop("max_tokens")
-                else:
+                if not question.again(Refusal(error.status_code, *_details(error.body))):
                     raise
             except APIConnectionError as error:
                 # A connection kept open from an earlier answer may be closed by now.
                 if tried_again or not _was_dropped(error):
                     raise
                 tried_again = True
+            else:
+                question.taken()
+                return response
 
 
 def _is_down(error: Exception) -> bool:
@@ -510,29 +523,6 @@ def _refuses_tools(error: OpenAIError) -> bool:
     if code in _OTHER_CODES:
         return False
     return param in ("tools", "tool_choice") or bool(_NO_TOOLS.search(f"{code} {kind} {message}"))
-
-
-def _rejects_usage(error: APIStatusError) -> bool:
-    if error.status_code not in (400, 422):
-        return False
-    _, _, param, message = _details(error.body)
-    return "stream_options" in param or "stream_options" in message or "include_usage" in message
-
-
-def _wants_the_other_name(error: APIStatusError) -> bool:
-    if error.status_code not in (400, 422):
-        return False
-    _, _, param, message = _details(error.body)
-    return param == "max_tokens" and "max_completion_tokens" in message
-
-
-def parameter_refused(name: str) -> RunError:
-    """Of one of our own parameters, by its name on the wire."""
-    return RunError(
-        "bad-request",
-        f"The model does not take the parameter {name} as it was sent."
-        " Change it, leave it out or choose another model, then try again.",
-    )
 
 
 def _was_dropped(error: APIConnectionError) -> bool:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from alchat_core.errors import RunError
+
 _NAMES = {
     "temperature": "temperature",
     "topP": "top_p",
@@ -19,7 +21,12 @@ _NAMES = {
     "reasoningEffort": "reasoning_effort",
     "stop": "stop",
 }
-THEIRS = {theirs: ours for ours, theirs in _NAMES.items()} | {"max_completion_tokens": "maxTokens"}
+THEIRS = {theirs: ours for ours, theirs in _NAMES.items()} | {
+    "max_completion_tokens": "maxTokens",
+    # In the Responses API.
+    "max_output_tokens": "maxTokens",
+    "reasoning.effort": "reasoningEffort",
+}
 
 # OpenAI's models that think before they answer count what they think, and have a name for that.
 _THINKING = re.compile(r"(o\d|gpt-5)(?![\da-z])(?!.*-chat)")
@@ -31,9 +38,23 @@ _NEVER_THINKING = re.compile(r"(gpt-(3\.5|4)|chatgpt)(?!\d)")
 def sent_as(model: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """What is sent: `max_tokens` is `max_completion_tokens` for models that think."""
     found = {_NAMES[name]: value for name, value in parameters.items()}
-    if "max_tokens" in found and _THINKING.match(_family(model)):
+    if "max_tokens" in found and thinks(model):
         found["max_completion_tokens"] = found.pop("max_tokens")
     return found
+
+
+def thinks(model: str) -> bool:
+    """Whether it is one of OpenAI's models that can think before they answer."""
+    return bool(_THINKING.match(_family(model)))
+
+
+def parameter_refused(name: str) -> RunError:
+    """Of one of our own parameters, by its name on the wire."""
+    return RunError(
+        "bad-request",
+        f"The model does not take the parameter {name} as it was sent."
+        " Change it, leave it out or choose another model, then try again.",
+    )
 
 
 def refused(model: str, parameters: Mapping[str, Any]) -> str | None:

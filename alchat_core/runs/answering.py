@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,14 +24,17 @@ from alchat_core.db.engine import Database
 from alchat_core.errors import RunError
 from alchat_core.ids import now_ms
 from alchat_core.providers.backoff import pause_before
-from alchat_core.providers.openai_compatible import Answer, Provider, Thought, parameter_refused
-from alchat_core.providers.parameters import effective, refused, sent_as
+from alchat_core.providers.lines import Called
+from alchat_core.providers.openai_compatible import Answer, Provider, Thought
+from alchat_core.providers.parameters import effective, parameter_refused, refused, sent_as
 from alchat_core.runs.events import BUDGET, COMPLETED, RETRYING, SEAM, SOURCES, TRIMMED, Ending
 from alchat_core.runs.live import Live
 from alchat_core.runs.log import DatabaseLog
 from alchat_core.runs.rows import CITED
 from alchat_core.runs.watch import LoanWatch
 from alchat_core.settings import Settings
+from alchat_core.tools.models import replayed
+from alchat_core.tools.toolbox import UNAVAILABLE, Toolbox, Tools
 from alchat_core.usage.spent import counted
 
 log = logging.getLogger(__name__)
@@ -74,10 +77,20 @@ class _Work:
     room: int
     attempt: int = 1
     model: str | None = None
-    prompt: list[dict[str, Any]] = field(default_factory=list)
+    # What the provider reads before the part of the answer that comes next, which begins after
+    # `offset` characters; and how many of its last messages belong to the question.
+    base: list[dict[str, Any]] = field(default_factory=list)
+    offset: int = 0
+    keep: int = 1
+    tools: Tools | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     begun: bool = False
     left_out: int = 0
+
+    def prompt(self, written: str) -> list[dict[str, Any]]:
+        """What to ask, where so much of the answer is there."""
+        rest = written[self.offset :]
+        return going_on(self.base, rest) if rest else self.base
 
 
 class Answering:
@@ -92,6 +105,7 @@ class Answering:
         provider: Provider,
         composer: Composer,
         watch: LoanWatch,
+        toolbox: Toolbox,
         running: Sized,
     ) -> None:
         self._settings = settings
@@ -101,6 +115,7 @@ class Answering:
         self._provider = provider
         self._composer = composer
         self._watch = watch
+        self._toolbox = toolbox
         self._running = running
         self._models: dict[str, tuple[tuple[str, ...], int]] = {}
 
@@ -108,6 +123,28 @@ class Answering:
         """The whole answer. Raises `RunError`; what was written before it stands."""
         room = self._settings.alchat_max_answer_chars - len(live.kept)
         work = _Work(live, await self._borrow(live), room)
+        try:
+            while called := await self._round(work):
+                await self._play(work, called)
+        finally:
+            if work.tools is not None:
+                work.tools.close()
+        # What all requests of the run used is put in where the run ends.
+        return Ending(COMPLETED, {"usage": None})
+
+    async def _play(self, work: _Work, called: list[Called]) -> None:
+        """Makes the calls that the model asks for, and gets ready to ask it again."""
+        assert work.tools is not None  # noqa: S101 - no calls are read where none were offered
+        written = self._events.written(work.live.id)
+        more = await work.tools.play(called, written[work.offset :], len(written))
+        work.base = [*work.base, *more]
+        work.keep += len(more)
+        work.offset = len(written)
+        work.begun, work.attempt = False, 1
+        await self._renew(work)
+
+    async def _round(self, work: _Work) -> list[Called]:
+        """Asks the provider, again where that makes sense; the tools that are to be called."""
         while True:
             try:
                 return await self._ask(work)
@@ -121,7 +158,7 @@ class Answering:
                     return await self._mend(work, error, pause)
                 work.attempt += 1
                 self._events.note(
-                    live.id,
+                    work.live.id,
                     RETRYING,
                     {
                         "attempt": work.attempt,
@@ -135,11 +172,11 @@ class Answering:
         """Leaves the oldest messages out, where that is wanted; False if none could be."""
         if not self._settings.alchat_trim_context or work.begun:
             return False
-        shorter = trimmed(work.prompt, keep=3 if work.live.kept else 1)
-        left_out = len(work.prompt) - len(shorter)
+        shorter = trimmed(work.base, keep=work.keep)
+        left_out = len(work.base) - len(shorter)
         if not left_out:
             return False
-        work.prompt = shorter
+        work.base = shorter
         work.left_out += left_out
         self._events.note(work.live.id, TRIMMED, {"messagesLeftOut": work.left_out})
         return True
@@ -157,12 +194,11 @@ class Answering:
             return None
         return pause_before(work.attempt + 1, error.retry_after, limit)
 
-    async def _mend(self, work: _Work, error: RunError, pause: float) -> Ending:
+    async def _mend(self, work: _Work, error: RunError, pause: float) -> list[Called]:
         """Asks once for the rest of an answer that the provider broke off."""
         kept = self._events.written(work.live.id)
         self._events.note(work.live.id, SEAM, {"keptCharacters": len(kept), "code": error.code})
         await self._wait(work, error, pause)
-        work.prompt = going_on(work.prompt, work.live.kept, kept)
         try:
             return await self._ask(work)
         except _TooLong:
@@ -183,7 +219,8 @@ class Answering:
         return found
 
     async def _borrow(self, live: Live) -> Loan:
-        loan = await self._credentials.borrow(live.user, live.id)
+        asked, live.loan = live.loan, None
+        loan = await (asked or self._credentials.borrow(live.user, live.id))
         self._watch.begin(live.id, loan)
         return loan
 
@@ -191,31 +228,40 @@ class Answering:
         """Until the provider may be asked once more, with a loan that holds."""
         log.info("answer is tried again", extra={"runId": work.live.id, "code": error.code})
         await asyncio.sleep(pause)
+        await self._renew(work)
+
+    async def _renew(self, work: _Work) -> None:
+        """A loan that holds, where the one that was used does not any more."""
         if not work.loan.live:
             work.loan = await self._borrow(work.live)
             self._events.borrowed(work.live.id, work.loan.credential_id, work.loan.credential_type)
 
-    async def _ask(self, work: _Work) -> Ending:
-        """One request to the provider, and its text into the log."""
+    async def _ask(self, work: _Work) -> list[Called]:
+        """One request to the provider, its text into the log; the tools that are to be called."""
         live, loan = work.live, work.loan
         if work.model is None:
             model = live.model or await self._default_model(loan)
             work.parameters = effective(model, live.defaults, live.parameters) or {}
             if name := refused(model, work.parameters):
                 raise parameter_refused(name)
-            work.prompt, sources = await self._prompt(live)
+            unavailable = await self._open_tools(work) if live.tools else []
+            sources = await self._prompt(work)
             work.model = live.model = model
             self._events.started(
                 live.id, model, loan.credential_id, loan.credential_type, loan.lease_id
             )
             if loan.budget is not None and loan.budget["warning"]:
                 self._events.note(live.id, BUDGET, loan.budget)
+            for server in unavailable:
+                self._events.note(live.id, UNAVAILABLE, server)
             if sources:
                 self._events.note(live.id, SOURCES, {"sources": sources})
         answer = Answer()
-        pieces = self._provider.stream(
-            loan, work.model, work.prompt, answer, sent_as(work.model, work.parameters)
-        )
+        parameters = sent_as(work.model, work.parameters)
+        if work.tools is not None:
+            parameters |= work.tools.request()
+        prompt = work.prompt(self._events.written(live.id))
+        pieces = self._provider.stream(loan, work.model, prompt, answer, parameters)
         async with (
             counted(live.uses, loan, work.model, answer),
             contextlib.aclosing(pieces),
@@ -234,13 +280,25 @@ class Answering:
                     await asyncio.sleep(
                         min(MAX_NAP_SECONDS, len(self._running) * NAP_PER_RUN_SECONDS)
                     )
-        # What all requests of the run used is put in where the run ends.
-        return Ending(COMPLETED, {"usage": None})
+        return answer.calls
 
-    async def _prompt(self, live: Live) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The branch that ends in the user's message, and the excerpts of files that go with it;
-        answers without text are left out.
+    async def _open_tools(self, work: _Work) -> list[dict[str, Any]]:
+        """The servers that did not tell their tools."""
+        live = work.live
+        work.tools, failed = await self._toolbox.open(
+            live,
+            live.tools,
+            lambda kind, data: self._events.note(live.id, kind, data),
+            lambda server_id, loan: self._watch.begin(live.id, loan, server_id),
+        )
+        return failed
+
+    async def _prompt(self, work: _Work) -> list[dict[str, Any]]:
+        """Puts the branch that ends in the user's message into `work`; the excerpts of files that
+        go with it. Answers without text or calls are left out, and calls where there are no tools:
+        most providers would refuse those.
         """
+        live, tools = work.live, work.tools is not None
         earlier: list[Message] = []
         files: Attached = {}
         parent = live.parent_id
@@ -252,21 +310,33 @@ class Answering:
                 )
             )
         turns = [
-            Turn(message.role, message.content, files.get(message.id, ()))
+            Turn(
+                message.role,
+                message.content,
+                files.get(message.id, ()),
+                tuple(message.tool_calls or ()) if tools else (),
+            )
             for message in earlier
-            if message.content
+            if message.content or (message.tool_calls and tools)
         ]
         turns.append(Turn("user", live.content, live.attachments))
-        composed = await self._composer.compose(turns)
-        prompt = composed.prompt
-        if live.system_prompt:
+        composed = await self._composer.compose(turns, live.background)
+        prompt = with_calls(turns, composed.prompt)
+        system = "\n\n".join(filter(None, (live.system_prompt, composed.background)))
+        if system:
             # OpenAI's newer models call it `developer` and take this name as well; most others
             # know no other.
-            prompt.insert(0, {"role": "system", "content": live.system_prompt})
+            prompt.insert(0, {"role": "system", "content": system})
         if composed.sources:
             given = {"message": live.message_id, "found": composed.sources}
             await self._database.write(lambda connection: connection.execute(CITED, given))
-        return (going_on(prompt, "", live.kept) if live.kept else prompt), composed.sources
+        if live.calls and tools:
+            more, rest = replayed(live.kept, live.calls)
+            prompt += more
+            work.keep += len(more)
+            work.offset = len(live.kept) - len(rest)
+        work.base = prompt
+        return composed.sources
 
     async def _default_model(self, loan: Loan) -> str:
         if self._settings.alchat_default_model:
@@ -288,11 +358,24 @@ class Answering:
             self._models.pop(next(iter(self._models)))
 
 
-def going_on(prompt: list[dict[str, Any]], before: str, kept: str) -> list[dict[str, Any]]:
-    """The prompt that asks for what comes after `kept`; `before` is what it asked for already."""
-    asked = prompt[:-2] if before else prompt
+def with_calls(turns: Sequence[Turn], prompt: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The prompt of these turns with the calls of tools and their results where they were made."""
+    found: list[dict[str, Any]] = []
+    for turn, message in zip(turns, prompt, strict=True):
+        if not turn.calls:
+            found.append(message)
+            continue
+        more, rest = replayed(turn.content, turn.calls)
+        found += more
+        if rest:
+            found.append({**message, "content": rest})
+    return found
+
+
+def going_on(prompt: list[dict[str, Any]], kept: str) -> list[dict[str, Any]]:
+    """The prompt that asks for what comes after `kept`."""
     return [
-        *asked,
+        *prompt,
         {"role": "assistant", "content": kept},
         {"role": "user", "content": GO_ON},
     ]
@@ -315,6 +398,7 @@ def trimmed(prompt: list[dict[str, Any]], *, keep: int) -> list[dict[str, Any]]:
 def _size(message: dict[str, Any]) -> int:
     """Characters of a message of a prompt."""
     content = message["content"]
-    if isinstance(content, str):
-        return len(content)
+    if content is None or isinstance(content, str):
+        calls = message.get("tool_calls", ())
+        return len(content or "") + sum(len(call["function"]["arguments"]) for call in calls)
     return sum(len(part["text"]) if part["type"] == "text" else IMAGE_CHARS for part in content)

@@ -8,6 +8,7 @@ from typing import Any
 
 from alchat_core.attachments.models import Attachment
 from alchat_core.auth import User
+from alchat_core.credential_manager import Loan
 from alchat_core.runs.events import CANCELLED, INTERRUPTED, Ending
 from alchat_core.usage.spent import Use
 
@@ -29,8 +30,11 @@ class Live:
     """A run that this process is writing. `ending` is what a cancel of its task means.
 
     `kept` is the text of an earlier run that this one goes on with; `defaults` are the parameters
-    of the conversation, beside which `parameters` came with the message. `uses` are
-    its requests so far, `usage_before` is what the text that is kept has used.
+    of the conversation, beside which `parameters` came with the message. `background` are the
+    files of its assistant. `uses` are its requests so far, `usage_before` is what the text that is
+    kept has used. `tools` are ids of tool servers, `calls` the tools that were called for this
+    message, by earlier runs as well.
+    `loan` is one that was asked for before the run's rows were stored.
     """
 
     id: str
@@ -46,8 +50,12 @@ class Live:
     defaults: dict[str, Any] | None = None
     system_prompt: str | None = None
     attachments: tuple[Attachment, ...] = ()
+    background: tuple[Attachment, ...] = ()
     wants_title: bool = False
     task: asyncio.Task[None] | None = None
+    loan: asyncio.Task[Loan] | None = None
     ending: Ending = STOPPED_SHORT
     uses: list[Use] = field(default_factory=list)
     usage_before: dict[str, Any] | None = None
+    tools: tuple[str, ...] = ()
+    calls: list[dict[str, Any]] = field(default_factory=list)

@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import and_, bindparam, case, exists, func, insert, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
+from alchat_core.attachments.models import Attachment
 from alchat_core.conversations.models import Run
 from alchat_core.conversations.search import Entry, put
 from alchat_core.conversations.tree import ACTIVE_LEAF
@@ -54,6 +55,8 @@ SCENE = select(
     conversations.c.parameters,
     or_(conversations.c.title.is_(None), conversations.c.title_origin == "words")
     & ~conversations.c.temporary,
+    conversations.c.tools,
+    conversations.c.assistant_id,
 ).where(conversations.c.id == bindparam("wanted"), _MINE)
 ROLE = select(messages.c.role).where(
     messages.c.id == bindparam("message"), messages.c.conversation_id == bindparam("conversation")
@@ -76,6 +79,7 @@ BROKEN_OFF = (
         _question.c.content,
         _question.c.parent_id,
         messages.c.usage,
+        messages.c.tool_calls,
     )
     .join(conversations, conversations.c.id == messages.c.conversation_id)
     .outerjoin(runs, runs.c.message_id == messages.c.id)
@@ -128,7 +132,8 @@ RUN = select(
 
 
 class Scene(NamedTuple):
-    """What `SCENE` reads of a conversation that may get a new answer.
+    """What `SCENE` reads of a conversation that may get a new answer; `background` are files of the
+    assistant that it began with.
 
     `wants_title`: it has none but, at most, its first words.
     """
@@ -141,6 +146,9 @@ class Scene(NamedTuple):
     system_prompt: str | None
     defaults: dict[str, Any] | None
     wants_title: bool
+    tools: list[str] | None
+    assistant_id: str | None
+    background: tuple[Attachment, ...] = ()
 
     @property
     def beside(self) -> dict[str, Any]:
@@ -149,6 +157,8 @@ class Scene(NamedTuple):
             "defaults": self.defaults,
             "system_prompt": self.system_prompt,
             "wants_title": self.wants_title,
+            "tools": tuple(self.tools or ()),
+            "background": self.background,
         }
 
 

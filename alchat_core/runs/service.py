@@ -15,9 +15,10 @@ from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from alchat_core import logs
+from alchat_core import logs, telemetry
+from alchat_core.attachments.background import background_of
 from alchat_core.attachments.prompt import Composer
 from alchat_core.attachments.rows import attach, of_message
 from alchat_core.attachments.service import AttachmentService
@@ -25,13 +26,14 @@ from alchat_core.auth import User
 from alchat_core.conversations.models import Run, title_from
 from alchat_core.conversations.search import Entry, put
 from alchat_core.conversations.service import ConversationService
-from alchat_core.credential_manager import CredentialManager
+from alchat_core.credential_manager import CredentialManager, Loan
 from alchat_core.db.engine import Database, Unit
 from alchat_core.db.tables import ACTIVE, idempotency_keys, runs
 from alchat_core.errors import (
     InvalidInput,
     NotFound,
     NothingToContinue,
+    Refused,
     RunActive,
     RunError,
     ShuttingDown,
@@ -48,6 +50,7 @@ from alchat_core.runs.log import DatabaseLog
 from alchat_core.runs.rows import (
     ADD_MESSAGE,
     BROKEN_OFF,
+    KEY,
     OWNED_MESSAGE,
     RUN,
     SCENE,
@@ -65,6 +68,9 @@ from alchat_core.runs.rows import (
 from alchat_core.runs.titles import Titles
 from alchat_core.runs.watch import LoanWatch
 from alchat_core.settings import Settings
+from alchat_core.tools.approvals import Decision
+from alchat_core.tools.servers import ToolServerService
+from alchat_core.tools.toolbox import Toolbox
 from alchat_core.usage.outbox import Ledger
 from alchat_core.usage.prices import Prices
 
@@ -93,6 +99,7 @@ class RunService:
     ) -> None:
         self._settings = settings
         self._database = database
+        self._credentials = credentials
         self._conversations = ConversationService(
             database, undo_minutes=settings.alchat_undo_minutes
         )
@@ -100,6 +107,8 @@ class RunService:
         self.events = events
         self._live: dict[str, Live] = {}
         self._watch = LoanWatch(credentials, settings.alchat_lease_check_seconds, self._halt)
+        servers = ToolServerService(database, limit=settings.alchat_max_tool_servers)
+        self.toolbox = Toolbox(settings, database, credentials, servers)
         self._answering = Answering(
             settings,
             database,
@@ -108,6 +117,7 @@ class RunService:
             provider,
             Composer(settings, attachments.files),
             self._watch,
+            self.toolbox,
             self._live,
         )
         self._ledger = Ledger(database, credentials, Prices(settings.prices))
@@ -154,6 +164,7 @@ class RunService:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=seconds * (1 - TIME_TO_END))
+        await self.toolbox.stop()
         await self.titles.stop()
         await self._ledger.stop()
 
@@ -184,7 +195,7 @@ class RunService:
         `RunActive`, `TooManyRunning`, `InvalidInput`, `KeyReused`, `ShuttingDown`.
         """
         place = "" if first else parent_id
-        digest = ""
+        run_id, digest = new_id("run"), ""
         if key:
             digest = digest_of(
                 "send", conversation_id, content, model, place, *attachments, parameters=parameters
@@ -196,7 +207,7 @@ class RunService:
                 check_parent(connection, conversation_id, parent_id)
             now = now_ms()
             live = Live(
-                id=new_id("run"),
+                id=run_id,
                 user=user,
                 conversation_id=conversation_id,
                 user_message_id=new_id("msg"),
@@ -221,7 +232,8 @@ class RunService:
             put(connection, written)
             return live
 
-        return await self._launch(_once(user, key, digest, unit))
+        loan = await self._foresee(user, conversation_id, run_id, key)
+        return await self._launch(_once(user, key, digest, unit), loan)
 
     async def retry(
         self,
@@ -286,7 +298,8 @@ class RunService:
             row = connection.execute(BROKEN_OFF, {"message": message_id, "who": user.id}).first()
             if row is None:
                 raise NotFound
-            conversation_id, role, kept, used, state, question_id, question, parent_id, cost = row
+            conversation_id, role, kept, used, state, question_id, question, parent_id, *more = row
+            cost, calls = more
             scene = self._scene(connection, user.id, conversation_id)
             if role != "assistant":
                 raise InvalidInput("Only an answer can be continued.")
@@ -304,6 +317,7 @@ class RunService:
                 model=model or used or scene.model,
                 kept=kept,
                 usage_before=cost,
+                calls=list(calls or ()),
                 parameters=parameters,
                 attachments=of_message(connection, question_id),
                 **scene.beside,
@@ -352,6 +366,14 @@ class RunService:
             await asyncio.wait([live.task], timeout=self._settings.alchat_stop_timeout)
         return await self.get(owner, run_id)
 
+    async def decide(self, user: User, run_id: str, call_id: str, decision: Decision) -> None:
+        """Whether a tool may be called, for a call that waits for that.
+
+        Raises `NotFound`, `CallNotWaiting`.
+        """
+        await self.get(user.id, run_id)
+        await self.toolbox.approvals.decide(user, run_id, call_id, decision)
+
     async def delete_conversation(self, owner: str, conversation_id: str) -> None:
         """Hides it, stops the answer that is being written in it and tells its followers.
 
@@ -386,17 +408,55 @@ class RunService:
             raise RunActive
         if scene.running >= self._settings.alchat_max_running_answers:
             raise TooManyRunning
-        return scene
+        if scene.assistant_id is None:
+            return scene
+        return scene._replace(background=background_of(connection, owner, scene.assistant_id))
 
-    async def _launch(self, unit: Unit[Live | Sent]) -> Sent:
+    async def _foresee(
+        self, user: User, conversation_id: str, run_id: str, key: str | None
+    ) -> asyncio.Task[Loan] | None:
+        """Asks for the user's key, where a run will be: Papita works while its rows are stored.
+
+        None where no run can be expected. Whether there will be one, storing it decides: two
+        messages at once leave a loan on the record that was never used.
+        """
+
+        def unit(connection: Connection) -> bool:
+            if key and connection.execute(KEY, {"who": user.id, "used": key}).first():
+                return False
+            self._scene(connection, user.id, conversation_id)
+            return True
+
+        try:
+            if not await self._database.read(unit):
+                return None
+        except (Refused, SQLAlchemyError):
+            return None
+        loan = asyncio.create_task(self._credentials.borrow(user, run_id), name=f"loan-{run_id}")
+        # Nobody may come to ask for it, and why it failed.
+        loan.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.sleep(0)
+        return loan
+
+    async def _launch(
+        self, unit: Unit[Live | Sent], loan: asyncio.Task[Loan] | None = None
+    ) -> Sent:
         """Commits the rows of a run, then starts it."""
         try:
-            live = await self._database.write(unit)
-        except IntegrityError:
-            # Another process was faster: the second look sees its row and says what is so.
-            live = await self._database.write(unit)
+            try:
+                live = await self._database.write(unit)
+            except IntegrityError:
+                # Another process was faster: the second look sees its row and says what is so.
+                live = await self._database.write(unit)
+        except BaseException:
+            if loan is not None:
+                loan.cancel()
+            raise
         if isinstance(live, Sent):
+            if loan is not None:
+                loan.cancel()
             return live
+        live.loan = loan
         self.events.open(live.id, live.conversation_id, live.message_id, live.kept)
         self._live[live.id] = live
         live.task = asyncio.create_task(self._write(live), name=live.id)
@@ -406,6 +466,8 @@ class RunService:
         return Sent(live.message_id, live.id)
 
     def _forget(self, live: Live) -> None:
+        if live.loan is not None:
+            live.loan.cancel()
         self._live.pop(live.id, None)
         self._watch.end(live.id)
 
@@ -429,7 +491,16 @@ class RunService:
         await self.events.finish(live.id, ending, spent)
 
     async def _write(self, live: Live) -> None:
-        """The life of a run: whatever happens in it, it ends with exactly one last event."""
+        """The life of a run, as one span of a trace."""
+        about = {"alchat.run.id": live.id, "gen_ai.conversation.id": live.conversation_id}
+        with telemetry.span("run", about) as span:
+            ending = await self._live_out(live)
+            span.add("alchat.run.outcome", ending.state)
+            if ending.type == FAILED:
+                span.fail(ending.data["code"])
+
+    async def _live_out(self, live: Live) -> Ending:
+        """Whatever happens in a run, it ends with exactly one last event, which comes back."""
         logs.about(runId=live.id, conversationId=live.conversation_id)
         try:
             ending = await self._answering.write(live)
@@ -451,6 +522,7 @@ class RunService:
         log.info("answer ended", extra={"outcome": ending.state})
         if named:
             self.titles.begin(live, answer)
+        return ending
 
 
 def _once(user: User, key: str | None, digest: str, unit: Unit[Live]) -> Unit[Live | Sent]:

@@ -78,7 +78,7 @@ class LoanWatch:
         self._complained = False
 
     def begin(self, run_id: str, loan: Loan, purpose: str = "") -> None:
-        """Watches the loan that a run uses from now on, in place of an earlier one of this purpose."""
+        """Watches a loan that a run uses, in place of an earlier one for the same purpose."""
         self._loans[run_id, purpose] = (loan.lease_id, loan.credential_id)
         if self._task is None and self._seconds > 0:
             self._task = asyncio.create_task(self._ask_on(), name="loan-watch")

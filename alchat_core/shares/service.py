@@ -1,9 +1,10 @@
 """Snapshots: made and revoked by the owner, read and copied by whom they are for.
 
 A snapshot holds what was said on the active branch at that moment: role, text, model and time of
-each message that has text and is not still being written. Nothing that comes later is in it, and
-nothing of usage, keys, prompts or other branches. While its conversation is deleted it is not
-there, and it is gone for good when that is.
+each message that has text and is not still being written, the names of its files, and where in
+files its sources stand. Nothing that comes later is in it, and nothing of usage, keys, prompts,
+tools, the content of files or other branches. While its conversation is deleted it is not there,
+and it is gone for good when that is.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ import orjson
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select
 from sqlalchemy.engine import Connection
 
+from alchat_core.attachments.rows import of_conversation
 from alchat_core.auth import User
-from alchat_core.conversations.models import UNTITLED, iso
+from alchat_core.conversations.models import UNTITLED
 from alchat_core.conversations.service import find
 from alchat_core.conversations.tree import active_leaf, path
 from alchat_core.conversations.words import indexed
 from alchat_core.db.engine import Database
 from alchat_core.db.tables import conversations, share_users, shares
 from alchat_core.errors import InvalidInput, NotFound, TooManyShares
-from alchat_core.ids import now_ms
+from alchat_core.ids import iso, now_ms
 from alchat_core.imports.writing import ROWS_AT_ONCE, Writing
 
 # The whole branch, however long.
@@ -97,7 +99,9 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """As others read it. `messages` is JSON: role, content, model and createdAt of each."""
+    """As others read it. `messages` is JSON: role, content, model, createdAt, attachments and
+    sources of each.
+    """
 
     id: str
     title: str | None
@@ -254,12 +258,21 @@ def _snapshot(
             "A temporary conversation cannot be shared, since nothing of it is to stay."
         )
     leaf = active_leaf(connection, conversation_id)
+    files = of_conversation(connection, conversation_id) if leaf else {}
     said = [
         {
             "role": message.role,
             "content": message.content,
             "model": message.model,
             "createdAt": iso(message.created_at),
+            "attachments": [
+                {"name": one.name, "mediaType": one.media_type, "pages": one.pages}
+                for one in files.get(message.id, ())
+            ],
+            "sources": [
+                {"n": one["n"], "name": one["name"], "page": one["page"]}
+                for one in message.sources or ()
+            ],
         }
         for message in (path(connection, conversation_id, leaf, ALL) if leaf else ())
         if message.content and message.run_state not in ("queued", "running")
@@ -300,6 +313,8 @@ def _rows(owner: str, messages: str) -> list[list[Any]]:
             _milliseconds(one["createdAt"]),
             None,
             None,
+            [{**source, "attachmentId": None, "excerpt": ""} for source in one.get("sources", ())]
+            or None,
             " ".join(indexed(owner, one["content"])),
         ]
         for place, one in enumerate(orjson.loads(messages))

@@ -97,10 +97,21 @@ def checked_url(url: str, allowed: Iterable[str]) -> str:
     return origin + parts.path
 
 
+_sdk: Any = None
+
+
+async def loaded() -> Any:
+    """The SDK; the first time takes a second and belongs to no time limit."""
+    global _sdk
+    if _sdk is None:
+        _sdk = await asyncio.to_thread(importlib.import_module, "mcp")
+    return _sdk
+
+
 class Connection:
     """`open` it, use it from any task, `close` it. Every method raises `ToolError`.
 
-    `max_bytes` is how large one response may be; times are seconds. The token goes to this URL alone.
+    `max_bytes` is how large one response may be; times are seconds. The token goes nowhere else.
     """
 
     def __init__(
@@ -118,6 +129,7 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
+        await loaded()
         ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._live(ready), name="tool-server")
         try:
@@ -186,7 +198,7 @@ class Connection:
 
     async def _live(self, ready: asyncio.Future[Any]) -> None:
         try:
-            mcp = await asyncio.to_thread(importlib.import_module, "mcp")
+            mcp = await loaded()
             streamable = importlib.import_module("mcp.client.streamable_http")
             headers = {} if self._token is None else _bearer(self._token)
             async with AsyncExitStack() as stack:
@@ -225,7 +237,7 @@ class Connection:
 
     async def _watch(self, response: httpx2.Response) -> None:
         self._status = response.status_code
-        # Nothing but plain bytes was asked for: what is packed all the same could unpack to anything.
+        # Nothing but plain bytes was asked for; what is packed could unpack to anything.
         response.headers.pop("content-encoding", None)
         response.stream = _Capped(response.stream, self._max_bytes, self._was_too_large)
 

@@ -18,12 +18,10 @@ from typing import Any
 
 import orjson
 
-from alchat_core.conversations.models import iso
+from alchat_core.ids import iso
 
 Call = dict[str, Any]
 
-SHOWN = ("id", "at", "serverId", "server", "tool", "arguments")
-RESULT = ("content", "truncated", "isError", "seconds")
 NOT_FINISHED = "This call was not finished: the answer was stopped before."
 # What providers take as the name of a function.
 _NAME = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -135,11 +133,6 @@ def _free_name(wanted: str, taken: dict[str, Offer]) -> str:
         name = plain[: MAX_NAME - len(ending)] + ending
         number += 1
     return name
-
-
-def on_the_wire(call: Call) -> dict[str, Any]:
-    """A call as the list of messages shows it."""
-    return {name: call.get(name) for name in (*SHOWN, *RESULT)}
 
 
 def asked_and_answered(text: str, calls: Sequence[Call]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import orjson
 from sqlalchemy import bindparam, update
 
+from alchat_core import telemetry
 from alchat_core.auth import User
 from alchat_core.credential_manager import CredentialManager, Loan
 from alchat_core.db.engine import Database
@@ -25,7 +26,7 @@ from alchat_core.providers.guard import Guard
 from alchat_core.providers.lines import Called
 from alchat_core.settings import Settings
 from alchat_core.tools.approvals import Approvals
-from alchat_core.tools.connection import Connection, Result, ToolError
+from alchat_core.tools.connection import Connection, Result, ToolError, loaded
 from alchat_core.tools.models import Call, Offer, Tool, ToolServer, asked_and_answered, offers
 from alchat_core.tools.servers import ToolServerService, usable
 
@@ -35,8 +36,10 @@ RESULT = "tool.result"
 UNAVAILABLE = "tool.unavailable"
 
 MAX_OFFERED = 128
+LISTING_SECONDS = 10.0
+LISTING_AT_ONCE = 16
 MAX_EXTRA = 32 * 1024
-NO_TOKEN = (
+UNLENT = (
     "Papita has no token for this tool server that AL-Chat can use. Add a credential of the type"
     " MCP server with exactly this address under Credentials, then try again."
 )
@@ -44,7 +47,7 @@ DENIED = "The user does not allow this call. Do not make it again; go on without
 UNKNOWN = "There is no tool of this name."
 NOT_JSON = "The arguments are not a JSON object. Call the tool again with one."
 TOO_MANY = "Too many calls at once: this one was not made. Make fewer at a time."
-_SAFE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEEP = (
     update(messages)
     .where(messages.c.id == bindparam("message"))
@@ -87,6 +90,7 @@ class Toolbox:
         self.approvals = Approvals(servers, settings.alchat_tool_approval_seconds)
         self._credentials = credentials
         self._guard = Guard(settings.papita_provider_allowlist)
+        self._listing = asyncio.Semaphore(LISTING_AT_ONCE)
         self._closing: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
@@ -96,7 +100,12 @@ class Toolbox:
             task.cancel()
 
     async def connect(
-        self, user: User, server: ToolServer, run_id: str | None = None, watch: Watch | None = None
+        self,
+        user: User,
+        server: ToolServer,
+        run_id: str | None = None,
+        watch: Watch | None = None,
+        seconds: float | None = None,
     ) -> Connection:
         """A connection with the user's token, where the server needs one. Raises `ToolError`."""
         token = None
@@ -105,7 +114,7 @@ class Toolbox:
                 loan = await self._credentials.borrow_for(user, server.url, run_id)
             except RunError as error:
                 missing = error.code == "credential-missing"
-                raise ToolError(NO_TOKEN if missing else error.message) from None
+                raise ToolError(UNLENT if missing else error.message) from None
             if watch is not None:
                 watch(server.id, loan)
             token = loan.api_key
@@ -113,7 +122,7 @@ class Toolbox:
             self._guard,
             server.url,
             token,
-            seconds=self.settings.alchat_tool_seconds,
+            seconds=seconds or self.settings.alchat_tool_seconds,
             max_bytes=self.settings.alchat_tool_answer_bytes,
         )
         await connection.open()
@@ -128,19 +137,21 @@ class Toolbox:
 
     async def listed(self, user: User, server: ToolServer) -> tuple[Tool, ...]:
         """What the server offers now; kept, if it is the user's own. Raises `ToolError`."""
-        connection = await self.connect(user, server)
-        try:
-            found = await connection.tools()
-        finally:
-            self.close(connection)
+        seconds = min(LISTING_SECONDS, self.settings.alchat_tool_seconds)
+        async with self._listing:
+            connection = await self.connect(user, server, seconds=seconds)
+            try:
+                found = await connection.tools()
+            finally:
+                self.close(connection)
         if server.owner == user.id:
             await self.servers.keep_tools(server, found)
         return found
 
     async def open(
         self, live: Answered, server_ids: Sequence[str], note: Note, watch: Watch
-    ) -> Tools | None:
-        """The tools of a run; None where there are none."""
+    ) -> tuple[Tools | None, list[dict[str, Any]]]:
+        """The tools of a run, None where there are none; and servers that did not tell theirs."""
         servers, approved = await self.database.read(
             lambda connection: usable(connection, live.user.id, server_ids)
         )
@@ -149,18 +160,16 @@ class Toolbox:
             *(self.listed(live.user, server) for server in unknown), return_exceptions=True
         )
         fresh: dict[str, tuple[Tool, ...]] = {}
+        failed = []
         for server, found in zip(unknown, listed, strict=True):
             if isinstance(found, ToolError):
-                note(
-                    UNAVAILABLE,
-                    {"serverId": server.id, "server": server.name, "message": str(found)},
-                )
+                failed.append({"serverId": server.id, "server": server.name, "message": str(found)})
             elif isinstance(found, BaseException):
                 raise found
             else:
                 fresh[server.id] = found
         offered = offers(servers, approved, MAX_OFFERED, fresh)
-        return Tools(self, live, offered, note, watch) if offered else None
+        return (Tools(self, live, offered, note, watch) if offered else None), failed
 
 
 class Tools:
@@ -284,7 +293,10 @@ class Tools:
             result = Result(why_not, is_error=True)
         else:
             try:
-                result = await self._made(call, self._offered[call["name"]])
+                with telemetry.span(f"execute_tool {call['name']}", _about(call)) as span:
+                    result = await self._made(call, self._offered[call["name"]])
+                    if result.is_error:
+                        span.fail("tool_error")
             except ToolError as error:
                 result = Result(str(error), is_error=True)
         limit = self._box.settings.alchat_tool_result_bytes
@@ -302,6 +314,7 @@ class Tools:
     async def _made(self, call: Call, offer: Offer) -> Result:
         """Raises `ToolError`."""
         seconds = self._box.settings.alchat_tool_seconds
+        await loaded()
         try:
             async with asyncio.timeout(seconds):
                 connection = await self._connection(offer.server)
@@ -340,6 +353,16 @@ def _arguments(text: str) -> Any:
     except orjson.JSONDecodeError:
         return text
     return found if isinstance(found, dict) else text
+
+
+def _about(call: Call) -> dict[str, str | None]:
+    """A call as attributes of a span."""
+    return {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": call["tool"],
+        "gen_ai.tool.call.id": call["id"],
+        "alchat.tool_server.id": call["serverId"],
+    }
 
 
 def _cut(text: str, limit: int) -> str:

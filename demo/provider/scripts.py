@@ -16,7 +16,7 @@ from demo.provider.answers import answer_to, title_for
 PLEASANT_MODELS = ("demo", "demo-fast", "echo")
 WORDS_PER_PARAGRAPH = 60
 
-Ending = Literal["stop", "length", "content_filter", "cut", "reset", "error", "stall"]
+Ending = Literal["stop", "length", "content_filter", "tool_calls", "cut", "reset", "error", "stall"]
 
 _SENTENCE = (
     "the quick brown potato grows under warm soil while rain falls on green leaves and a "
@@ -71,6 +71,7 @@ class Script:
     window: int | None = None
     thoughts: tuple[str, ...] = ()
     thought_name: str = "reasoning_content"
+    calls: tuple[tuple[str, str], ...] = ()  # of tools: name and arguments
 
     @property
     def drops(self) -> bool:
@@ -200,7 +201,13 @@ _FIXED: Mapping[str, Script] = {
     "thinking": replace(_ORDINARY, thoughts=words(15)),
     "thinking-router": replace(_ORDINARY, thoughts=words(15), thought_name="reasoning"),
     "thinking-cut": replace(_ORDINARY, tokens=(), thoughts=words(15), ending="cut"),
+    "responses-only": _ORDINARY,
+    "chat-only": _ORDINARY,
+    "o3-thinking": replace(_ORDINARY, thoughts=words(15)),
+    "o3-unverified": replace(_ORDINARY, thoughts=words(15)),
     "no-images": _ORDINARY,
+    "no-tools": _ORDINARY,
+    "tools": _ORDINARY,
     "new-names": replace(_ORDINARY, refused_parameter="max_tokens"),
     "crlf": replace(_ORDINARY, newline=b"\r\n"),
     "comments": replace(_ORDINARY, comments=True),

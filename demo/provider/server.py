@@ -19,6 +19,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from demo.provider.calls import deltas, script_of
+from demo.provider.responses import ResponseFrames, as_chat, refusal_of, shown_thoughts
 from demo.provider.scripts import (
     MIDSTREAM_ERROR,
     OLD_NAME,
@@ -42,9 +44,12 @@ _PARAMETERS = (
     "top_p",
     "max_tokens",
     "max_completion_tokens",
+    "max_output_tokens",
     "seed",
     "reasoning_effort",
+    "reasoning",
     "stop",
+    "store",
 )
 _NEAR = 0.0005  # timers of the event loop count whole milliseconds
 
@@ -53,13 +58,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Call:
-    """One chat completion, as `GET /_demo/requests` shows it."""
+    """One request for an answer, as `GET /_demo/requests` shows it."""
 
     id: int
     model: str
     stream: bool
     messages: int
     parameters: dict[str, Any]
+    api: str
     state: str = "open"
     tokens: int = 0
 
@@ -70,6 +76,7 @@ class Call:
             "stream": self.stream,
             "messages": self.messages,
             "parameters": self.parameters,
+            "api": self.api,
             "state": self.state,
             "tokens": self.tokens,
         }
@@ -85,8 +92,10 @@ class Ledger:
         self._ended = {"completed": 0, "refused": 0, "closed-by-client": 0, "broken-off": 0}
         self._total = 0
 
-    def begin(self, model: str, stream: bool, messages: int, parameters: dict[str, Any]) -> Call:
-        call = Call(next(self._numbers), model, stream, messages, parameters)
+    def begin(
+        self, model: str, stream: bool, messages: int, parameters: dict[str, Any], api: str
+    ) -> Call:
+        call = Call(next(self._numbers), model, stream, messages, parameters, api)
         self._open[call.id] = call
         self._recent.append(call)
         self._total += 1
@@ -126,6 +135,7 @@ class Provider:
         app.router.add_get("/v1/key", self._key)
         app.router.add_get("/v1/models/{model}", self._model)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/responses", self._chat)
         app.router.add_get("/_demo/requests", self._requests)
         app.router.add_get("/_demo/behaviour", self._behaviour)
         app.router.add_post("/_demo/behaviour", self._behave)
@@ -178,18 +188,29 @@ class Provider:
         body = await _body(request)
         if body is None:
             return _refuse(_bad_request("We could not parse the JSON body of your request."))
+        responses = request.path == "/v1/responses"
+        asked = body
+        if responses:
+            body = as_chat(body)
         model, messages = body.get("model"), body.get("messages")
         if not isinstance(model, str) or not model:
             return _refuse(_bad_request("you must provide a model parameter"))
         if not isinstance(messages, list) or not messages:
-            return _refuse(_bad_request("Missing required parameter: 'messages'.", "messages"))
-        call = self.ledger.begin(model, bool(body.get("stream")), len(messages), _parameters(body))
+            name = "input" if responses else "messages"
+            return _refuse(_bad_request(f"Missing required parameter: '{name}'.", name))
+        api = "responses" if responses else "chat"
+        call = self.ledger.begin(
+            model, bool(body.get("stream")), len(messages), _parameters(body), api
+        )
         transport = request.transport
         if transport is None:
             self.ledger.end(call, "closed-by-client")
             return _drop(request)
         self._open_transports.add(transport)
         try:
+            if (refusal := refusal_of(model, asked, responses=responses)) is not None:
+                self.ledger.end(call, "refused")
+                return _refuse(refusal)
             question, kept = _asked_for(messages)
             if model == "echo-all":
                 question = "\n".join(
@@ -198,7 +219,15 @@ class Provider:
             if model == "no-images" and any(_has_parts(one) for one in messages):
                 self.ledger.end(call, "refused")
                 return _refuse(_bad_request("This model does not support image inputs."))
+            offered = bool(body.get("tools"))
+            if model == "no-tools" and offered:
+                self.ledger.end(call, "refused")
+                return _refuse(_bad_request("This model does not support tools."))
             script = limited(script_for(model, question, kept), _limit(body))
+            if model == "tools":
+                may_call = offered and body.get("tool_choice") != "none"
+                script = script_of(messages, may_call=may_call)
+            script = replace(script, thoughts=shown_thoughts(model, asked, script.thoughts))
             if script.refused_parameter in body:
                 self.ledger.end(call, "refused")
                 return _refuse(OLD_NAME)
@@ -220,7 +249,9 @@ class Provider:
                 return _refuse(REFUSALS["error-context"])
             if call.stream:
                 options = body.get("stream_options")
-                usage = isinstance(options, dict) and bool(options.get("include_usage"))
+                usage = responses or (
+                    isinstance(options, dict) and bool(options.get("include_usage"))
+                )
                 return await self._play(request, call, script, arrived, prompt if usage else None)
             return await self._whole(request, call, script, arrived, prompt)
         except UnknownModelError:
@@ -247,7 +278,11 @@ class Provider:
             self.ledger.end(call, "refused")
             return _refuse(MIDSTREAM_ERROR)
         call.tokens = len(script.tokens)
-        answer = {
+        if call.api == "responses":
+            used = _usage(prompt, call.tokens) if script.usage else None
+            frames = ResponseFrames(call.id, call.model, script.newline)
+            return _json(frames.whole("completed", script.text, used, script.calls))
+        answer: dict[str, Any] = {
             "id": f"chatcmpl-demo{call.id}",
             "object": "chat.completion",
             "created": int(time.time()),
@@ -276,7 +311,11 @@ class Provider:
         arrived: float,
         prompt: int | None,
     ) -> web.StreamResponse:
-        frames = _Frames(call, script.newline, with_usage=prompt is not None and script.usage)
+        frames: Frames = (
+            ResponseFrames(call.id, call.model, script.newline)
+            if call.api == "responses"
+            else _Frames(call, script.newline, with_usage=prompt is not None and script.usage)
+        )
         begin = arrived + script.first
         delay = begin - time.monotonic()
         if delay > 0:
@@ -300,14 +339,12 @@ class Provider:
             await _Player(transport, frames, script, call, begin).played()
         ending = b""
         if script.ending == "error":
-            ending = frames.data(MIDSTREAM_ERROR.body())
-        elif script.ending in ("stop", "length", "content_filter"):
-            ending = frames.finish(script.ending)
+            ending = frames.error(MIDSTREAM_ERROR)
+        elif script.ending in ("stop", "length", "content_filter", "tool_calls"):
+            usage_of_all = None
             if prompt is not None and script.usage:
                 usage_of_all = _usage(prompt, call.tokens, len(script.thoughts))
-                ending += frames.usage(usage_of_all)
-            if script.done:
-                ending += frames.done()
+            ending = frames.ending(script, usage_of_all)
         if ending:
             _write(transport, ending)
         if script.ending == "stall":
@@ -335,7 +372,7 @@ class _Player:
     def __init__(
         self,
         transport: asyncio.Transport,
-        frames: _Frames,
+        frames: Frames,
         script: Script,
         call: Call,
         begin: float,
@@ -404,7 +441,7 @@ class _Player:
 
 
 class _Frames:
-    """Server-sent events of one answer; the part that all chunks share is encoded once."""
+    """Server-sent events of one chat completion; the part that all chunks share is encoded once."""
 
     def __init__(self, call: Call, newline: bytes, *, with_usage: bool) -> None:
         head = {
@@ -421,6 +458,7 @@ class _Frames:
         self._before = self._head + b',"choices":[{"index":0,"delta":{"content":'
         self._after = b'},"logprobs":null,"finish_reason":null}]' + nothing + self._end
         self._nothing = nothing
+        self._number = call.id
 
     def role(self) -> bytes:
         return self._choice(b'{"role":"assistant","content":"","refusal":null}', b"null")
@@ -431,6 +469,9 @@ class _Frames:
     def thought(self, name: str, text: str) -> bytes:
         return self._choice(orjson.dumps({"content": None, name: text}), b"null")
 
+    def called(self, part: dict[str, Any]) -> bytes:
+        return self._choice(orjson.dumps({"tool_calls": [part]}), b"null")
+
     def broken(self) -> bytes:
         return self._before + b'"half a chu' + self._end
 
@@ -440,8 +481,17 @@ class _Frames:
     def usage(self, usage: dict[str, Any]) -> bytes:
         return self._head + b',"choices":[],"usage":' + orjson.dumps(usage) + b"}" + self._end
 
-    def data(self, value: object) -> bytes:
-        return b"data: " + orjson.dumps(value) + self._end
+    def ending(self, script: Script, usage: dict[str, Any] | None) -> bytes:
+        frames = [self.called(part) for part in deltas(script.calls, self._number)]
+        frames.append(self.finish(script.ending))
+        if usage is not None:
+            frames.append(self.usage(usage))
+        if script.done:
+            frames.append(self.done())
+        return b"".join(frames)
+
+    def error(self, refusal: Refusal) -> bytes:
+        return b"data: " + orjson.dumps(refusal.body()) + self._end
 
     def done(self) -> bytes:
         return b"data: [DONE]" + self._end
@@ -462,6 +512,9 @@ class _Frames:
                 self._end,
             )
         )
+
+
+Frames = _Frames | ResponseFrames
 
 
 async def _dribble(response: web.StreamResponse, data: bytes) -> None:
@@ -539,7 +592,7 @@ def _parameters(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _limit(body: dict[str, Any]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
+    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
         value = body.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value

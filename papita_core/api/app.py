@@ -51,6 +51,14 @@ def create_api(papita: Papita, *, runner: ProjectRunner) -> FastAPI:
         ],
         redirect_slashes=False,
         strict_content_type=True,
+        # FastAPI's own spans hold what a caller sent, where it did not fit.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
     )
     app.state.parts = Parts(papita, runner)
     problems.install(app)

@@ -53,6 +53,7 @@ MAX_RUN_ID = 64
 @dataclass(frozen=True, slots=True)
 class LoanRequest:
     """Who asks for what. `token` is a project token; `run_id` is the project's name for its run.
+    With `base_url`, only a credential for exactly this address is lent.
 
     Raises `InvalidInput` for a `run_id` that is not 1 to 64 printable ASCII characters.
     """
@@ -63,6 +64,7 @@ class LoanRequest:
     project_id: str
     request_id: str | None = None
     run_id: str | None = None
+    base_url: str | None = None
 
     def __post_init__(self) -> None:
         run_id = self.run_id
@@ -272,7 +274,11 @@ class Lender:
         too_many = self._limit.hit(lease.user_id, lease.project_id)
         if too_many is not None:
             return too_many
-        choice = choose(found.of(lease.user_id), need_of(lease), now)
+        candidates = found.of(lease.user_id)
+        if request.base_url is not None:
+            wanted = request.base_url.rstrip("/")
+            candidates = [one for one in candidates if found.rows[one.id].base_url == wanted]
+        choice = choose(candidates, need_of(lease), now)
         if not isinstance(choice, Choice):
             return choice
         row = found.rows[choice.candidate.id]

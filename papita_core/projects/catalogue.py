@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """`audience` is what the project's user tokens are for; `page` its path in the portal."""
+    """`audience` is what the project's user tokens are for; `page` its path in the portal.
+
+    Of `credential_types` the first is what it cannot do without.
+    """
 
     id: str
     title: str
@@ -23,7 +26,7 @@ AL_CHAT = Project(
     title="AL-Chat",
     summary="Ask any model of your provider. Answers go on while you are away.",
     icon=":material/forum:",
-    credential_types=("openai",),
+    credential_types=("openai", "mcp"),
     page="/al-chat",
     installed=True,
 )

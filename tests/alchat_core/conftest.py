@@ -57,6 +57,8 @@ class ScriptedProvider:
         assert found, line
         self.origin = f"http://127.0.0.1:{found[1]}"
         self.base_url = self.origin + "/v1"
+        # The same server under another name: here AL-Chat takes it to have the Responses API.
+        self.by_name = f"http://localhost:{found[1]}"
 
     def requests(self) -> dict[str, Any]:
         found: dict[str, Any] = requests.get(self.origin + "/_demo/requests", timeout=5).json()
@@ -172,7 +174,12 @@ def papita(_papita: FakePapita, provider: ScriptedProvider) -> Iterator[FakePapi
 def shared_service(
     tmp_path_factory: pytest.TempPathFactory, _papita: FakePapita, provider: ScriptedProvider
 ) -> Iterator[Service]:
-    running = Service(tmp_path_factory.mktemp("alchat"), _papita.url, provider.origin)
+    running = Service(
+        tmp_path_factory.mktemp("alchat"),
+        _papita.url,
+        f"{provider.origin},{provider.by_name}",
+        ALCHAT_RESPONSES_ORIGINS=provider.by_name,
+    )
     running.start()
     yield running
     assert running.stop() == 0

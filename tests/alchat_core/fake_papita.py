@@ -75,6 +75,7 @@ class _Lease:
     id: str
     username: str
     ends: float
+    asked: str
 
 
 class FakePapita:
@@ -82,7 +83,7 @@ class FakePapita:
 
     `loans` counts what was lent to each user, `runs` says for which runs, `request_ids` in which
     requests, `checks` holds the pairs of each question whether leases still stand, `usage` what was
-    reported, by its id.
+    reported, by its id. `tool_tokens` are those of tool servers, by their URLs.
     """
 
     def __init__(self) -> None:
@@ -103,6 +104,7 @@ class FakePapita:
         self.usage: dict[str, dict[str, Any]] = {}
         self.budget: dict[str, Any] | None = None
         self.jwks_reads = 0
+        self.tool_tokens: dict[str, str] = {}
         self._tokens: dict[str, _Lease] = {}
         self._wires: set[socket.socket] = set()
         self._server: ThreadingHTTPServer | None = None
@@ -261,9 +263,11 @@ class _Handler(BaseHTTPRequestHandler):
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
             "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
             "scope": "credential:use",
-            "credential_type": "openai",
         }
-        if any(form.get(name) != value for name, value in expected.items()):
+        asked = form.get("credential_type")
+        if asked not in ("openai", "mcp") or any(
+            form.get(name) != value for name, value in expected.items()
+        ):
             self._answer(400, {"code": "invalid-request", "error": "invalid_request"})
             return
         claims = jwt.decode(
@@ -278,7 +282,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.owner.exchanges[username] += 1
         token, life = uuid.uuid4().hex, self.owner.token_seconds
-        self.owner._tokens[token] = _Lease(uuid.uuid4().hex, username, time.time() + life)
+        self.owner._tokens[token] = _Lease(uuid.uuid4().hex, username, time.time() + life, asked)
         self._answer(200, {"access_token": token, "token_type": "Bearer", "expires_in": life})
 
     def _credential(self, query: dict[str, list[str]]) -> None:
@@ -292,16 +296,25 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(403, {"code": self.owner.ended[username]})
             return
         run = query.pop("runId", [None])[0]
+        url = query.pop("baseUrl", [""])[0]
+        token = self.owner.tool_tokens.get(url) if lease.asked == "mcp" else None
         if query != {
             "username": [username],
-            "credentialType": ["openai"],
+            "credentialType": [lease.asked],
             "projectId": ["al-chat"],
-        }:
+        } or (token is None and (url or lease.asked == "mcp")):
             self._answer(404, {"code": "credential-not-found"})
             return
         self.owner.loans[username] += 1
         self.owner.runs[username].append(run)
         self.owner.request_ids[username].append(self.headers.get("X-Request-Id"))
+        credential = {
+            "id": f"tool-{username}",
+            "credentialType": "mcp-server",
+            "projectId": None,
+            "baseUrl": url,
+            "credentials": {"token": token},
+        }
         fields = self.owner.fields
         self._answer(
             200,
@@ -312,7 +325,9 @@ class _Handler(BaseHTTPRequestHandler):
                     "projectId": "al-chat",
                     "baseUrl": self.owner.base_url,
                     "credentials": {"api_key": self.owner.api_key} if fields is None else fields,
-                },
+                }
+                if token is None
+                else credential,
                 "lease": {
                     "id": lease.id,
                     "expiresAt": datetime.fromtimestamp(lease.ends, UTC).isoformat(),

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sqlalchemy import insert
 from sqlalchemy.engine import Connection
 
 from alchat_core.attachments import reading
+from alchat_core.attachments.background import background_of
 from alchat_core.attachments.excerpts import best_for, pages_of
 from alchat_core.attachments.files import Files
 from alchat_core.attachments.models import Attachment
@@ -30,6 +32,7 @@ from alchat_core.attachments.rows import attach
 from alchat_core.attachments.service import AttachmentService
 from alchat_core.attachments.worker import CHUNK_CHARS, chunks
 from alchat_core.client import AlChatProblem, UserClient
+from alchat_core.conversations.assistants import AssistantService
 from alchat_core.conversations.housekeeping import Housekeeping
 from alchat_core.conversations.service import ConversationService
 from alchat_core.db.engine import Database
@@ -361,6 +364,43 @@ def test_housekeeping_takes_the_files_of_what_it_deletes(url: str, tmp_path: Pat
             await shelf.service.get("ann", other.id)
         listed = (await conversations.messages("ann", chat.id)).items
         assert [one.attachments for one in listed] == [(made,)]
+
+    play(url, tmp_path, scene)
+
+
+def test_a_file_stays_as_long_as_an_assistant_has_it(url: str, tmp_path: Path) -> None:
+    async def scene(shelf: Shelf) -> None:
+        made = await shelf.add("ann", b"knowledge")
+        assistants = AssistantService(shelf.database, limit=9)
+        values = {"kind": "assistant", "name": "n", "prompt": "p", "shared": False,
+                  "model": None, "parameters": None}  # fmt: skip
+        first, second = [await assistants.create("ann", "Ann", values, [made.id]) for _ in "12"]
+        assert first.files == (made,)
+        chat = await ConversationService(shelf.database).create("ann")
+        row = {"id": new_id("msg"), "conversation_id": chat.id, "role": "user", "content": "x",
+               "created_at": 1}  # fmt: skip
+
+        def send(to: Connection) -> None:
+            to.execute(insert(messages), row)
+            attach(to, "ann", chat.id, row["id"], [made.id])
+
+        await shelf.database.write(send)
+        await shelf.service.forget(chat.id)
+        await assistants.delete("ann", first.id)
+        await shelf.service.drop_unused("ann")
+        await shelf.service.start()
+        assert await shelf.service.get("ann", made.id) == made
+        for shared, of_others in ((False, ()), (True, (replace(made, id=""),))):
+            await assistants.change("ann", "Ann", second.id, {"shared": shared})
+            for who, files in (("ann", (made,)), ("bob", of_others)):
+                assert files == await shelf.database.read(
+                    lambda at, who=who: background_of(at, who, second.id)
+                )
+        await assistants.change("ann", "Ann", second.id, {}, [])
+        await shelf.service.drop_unused("bob")
+        assert shelf.kept()
+        await shelf.service.drop_unused("ann")
+        assert not shelf.kept()
 
     play(url, tmp_path, scene)
 

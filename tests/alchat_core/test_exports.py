@@ -16,11 +16,14 @@ from alchat_core.exports.markdown import as_markdown, closes
 PARSER = MarkdownIt("commonmark")
 
 
+SOURCES = [{"n": 1, "name": "a_b.pdf", "page": 20}, {"n": 2, "name": "c.txt", "page": None}]
+
+
 def exported(title: str | None, *contents: str) -> Exported:
     rows = [
         SimpleNamespace(
             id=str(index), parent_id=str(index - 1), role="user", content=content, model=None,
-            created_at=0, state=None,
+            created_at=0, state=None, sources=SOURCES,
         )
         for index, content in enumerate(contents)
     ]  # fmt: skip
@@ -60,6 +63,8 @@ def test_usual_markdown_stands_as_it_is() -> None:
     assert closes(usual)
     assert usual in as_markdown(exported("t", usual))
     assert r"Attached: a\*b\_\*.pdf" in as_markdown(exported("t", "x"))
+    cited = as_markdown(exported("t", "As the log says [1]."))
+    assert cited.endswith("says [1].\n\nSources: \\[1\\] a\\_b.pdf (page 20)\n")
     assert "> ```\n> open" in as_markdown(exported("t", "```\nopen", "next"))
 
 

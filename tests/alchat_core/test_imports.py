@@ -21,7 +21,8 @@ from conftest import Service
 from fake_papita import FakePapita
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.engine import Connection
 
 from alchat_core.auth import User
 from alchat_core.conversations.search import Filters
@@ -29,7 +30,14 @@ from alchat_core.conversations.service import ConversationService
 from alchat_core.conversations.words import mark_of
 from alchat_core.db.engine import Database
 from alchat_core.db.migrate import migrate
-from alchat_core.db.tables import conversations, import_origins, share_users
+from alchat_core.db.tables import (
+    attachments,
+    conversations,
+    import_origins,
+    message_attachments,
+    messages,
+    share_users,
+)
 from alchat_core.errors import ImportRunning, NothingImported, TooManyShares
 from alchat_core.exports.archive import Exports
 from alchat_core.ids import now_ms
@@ -281,7 +289,9 @@ OWN = {
     "tags": ["a"], "createdAt": "2026-01-01T00:00:00Z", "activeMessageId": "1",
     "messages": [
         {"id": "1", "parentId": None, "role": "assistant", "content": "x",
-         "feedback": {"rating": "up"}, "attachments": [], "createdAt": "2026-01-01"}
+         "feedback": {"rating": "up"}, "attachments": [], "createdAt": "2026-01-01",
+         "sources": [{"n": 1, "name": "a.pdf", "page": 2, "excerpt": "e"}],
+         "toolCalls": [{"tool": "t"}]}
     ],
 }  # fmt: skip
 ODD = st.sampled_from(
@@ -502,6 +512,59 @@ def test_what_was_imported_and_shared_goes_with_its_conversation(url: str, tmp_p
     asyncio.run(scenario())
 
 
+def test_files_sources_and_calls_of_tools_are_in_the_export(url: str) -> None:
+    migrate(url)
+    source = {"n": 1, "attachmentId": "att_1", "name": "a.pdf", "page": 2, "excerpt": "It says"}
+    call = {"id": "c", "serverId": "srv_1", "server": "Clock", "tool": "now", "arguments": {},
+            "content": "noon", "truncated": False, "isError": False, "seconds": 0.5, "at": 0,
+            "round": 1, "name": "now"}  # fmt: skip
+    file = {"id": "att_1", "owner": "ana", "sha256": "ab" * 32, "name": "a.pdf", "bytes": 9,
+            "media_type": "application/pdf", "kind": "pdf", "pages": 3, "characters": 7,
+            "sent": True, "created_at": 1}  # fmt: skip
+
+    async def scenario() -> dict[str, Any]:
+        database = Database(url)
+        writing = Writing(database, "ana")
+        about = {"title": "t", "created_at": 1, "last_message_at": 1, "pinned": False,
+                 "archived": False}  # fmt: skip
+        await writing.begin(about, "", None)
+        await writing.messages([[None, "user", "Q", None, None, 1, None, None, None, ""]])
+        await writing.messages([[0, "assistant", "A [1]", None, None, 1, None, None, [source], ""]])
+        made = await writing.done(1)
+        await writing.flush()
+
+        def unit(connection: Connection) -> None:
+            connection.execute(update(messages).where(messages.c.role == "assistant"),
+                               {"tool_calls": [call]})  # fmt: skip
+            asked = connection.scalar(select(messages.c.id).where(messages.c.role == "user"))
+            named = {"message_id": asked, "position": 0, "attachment_id": "att_1",
+                     "conversation_id": made}  # fmt: skip
+            connection.execute(insert(attachments), file)
+            connection.execute(insert(message_attachments), named)
+
+        await database.write(unit)
+        _, content = await Exports(database).one("ana", made, "json")
+        _, markdown = await Exports(database).one("ana", made, "markdown")
+        assert b"Attached: a.pdf" in markdown
+        await database.close()
+        found: dict[str, Any] = json.loads(content)
+        return found
+
+    document = asyncio.run(scenario())
+    question, answer = document["messages"]
+    assert question["attachments"] == [
+        {"name": "a.pdf", "mediaType": "application/pdf", "bytes": 9, "pages": 3,
+         "sha256": "ab" * 32}
+    ]  # fmt: skip
+    assert answer["sources"] == [{"n": 1, "name": "a.pdf", "page": 2, "excerpt": "It says"}]
+    (shown,) = answer["toolCalls"]
+    assert (shown["server"], shown["tool"], shown["content"]) == ("Clock", "now", "noon")
+    assert "srv_1" not in str(document)
+    found, left_out = only(document)
+    assert found.messages[1].sources == [{**source, "attachmentId": None}]
+    assert left_out == {"attachments": 1, "tools": 1}
+
+
 def test_half_an_import_is_hidden_and_is_deleted_later(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/alchat.db"
     migrate(url)
@@ -512,7 +575,7 @@ def test_half_an_import_is_hidden_and_is_deleted_later(tmp_path: Path) -> None:
         about = {"title": "half", "created_at": 1, "last_message_at": 1, "pinned": False,
                  "archived": False}  # fmt: skip
         await writing.begin(about, mark_of("ana") + "half", ("chatgpt", "x"))
-        await writing.messages([[None, "user", "hi", None, None, 1, None, None, ""]])
+        await writing.messages([[None, "user", "hi", None, None, 1, None, None, None, ""]])
         await writing.flush()
         service = ConversationService(database, undo_minutes=10)
         assert not (await service.list("ana")).items

@@ -53,6 +53,8 @@ OWN: dict[str, dict[str, Any]] = {
     "GET /api/assistants": {},
     "POST /api/attachments": {"params": {"name": "a.txt"}, "data": b"hello"},
     "POST /api/assistants": {"json": {"name": "helper", "prompt": "Be brief."}},
+    "GET /api/tool-servers": {},
+    "POST /api/tool-servers": {"json": {"name": "tools", "url": "https://tools.example/mcp"}},
 }
 # Behind the id of an object.
 ROWS: dict[str, dict[str, Any]] = {
@@ -81,7 +83,16 @@ ROWS: dict[str, dict[str, Any]] = {
     "GET /api/runs/{run_id}": {},
     "GET /api/runs/{run_id}/events": {},
     "POST /api/runs/{run_id}/cancel": {},
+    "POST /api/runs/{run_id}/tool-calls/{call_id}": {"json": {"decision": "once"}},
+    "GET /api/tool-servers/{server_id}": {},
+    "PATCH /api/tool-servers/{server_id}": {"json": {"name": "mine now"}},
+    "DELETE /api/tool-servers/{server_id}": {},
+    "GET /api/tool-servers/{server_id}/tools": {},
+    "POST /api/tool-servers/{server_id}/test": {},
+    "DELETE /api/tool-servers/{server_id}/approvals": {},
 }
+# What would have to be asked of another server first.
+ELSEWHERE = {"GET /api/tool-servers/{server_id}/tools"}
 # Fields and parameters of the caller's own objects that name another object: route, where, name.
 REFERENCES: dict[tuple[str, str, str], str] = {
     ("POST /api/conversations/{conversation_id}/messages", "json", "parentId"): "answer_id",
@@ -89,9 +100,16 @@ REFERENCES: dict[tuple[str, str, str], str] = {
     ("GET /api/conversations/{conversation_id}/messages", "params", "before"): "answer_id",
     ("PATCH /api/conversations/{conversation_id}", "json", "activeMessageId"): "answer_id",
     ("POST /api/conversations", "json", "assistantId"): "assistant_id",
+    ("POST /api/assistants", "json", "files"): "attachment_id",
+    ("PATCH /api/assistants/{assistant_id}", "json", "files"): "attachment_id",
+    ("POST /api/conversations", "json", "tools"): "server_id",
+    ("PATCH /api/conversations/{conversation_id}", "json", "tools"): "server_id",
 }
 # The other fields that a route with a reference needs.
-BESIDE = {("POST /api/conversations/{conversation_id}/messages", "json"): {"content": "hello"}}
+BESIDE = {
+    ("POST /api/conversations/{conversation_id}/messages", "json"): {"content": "hello"},
+    ("POST /api/assistants", "json"): {"name": "mine", "prompt": "Be brief."},
+}
 
 
 def routes() -> set[str]:
@@ -121,7 +139,7 @@ def references() -> set[tuple[str, str, str]]:
 
 
 def _names_an_object(name: str) -> bool:
-    return name.endswith(("Id", "Ids")) or name in ("before", "attachments")
+    return name.endswith(("Id", "Ids")) or name in ("before", "attachments", "files", "tools")
 
 
 def test_every_route_has_a_row() -> None:
@@ -145,6 +163,8 @@ class Owner:
         self._ask("PATCH", f"/api/conversations/{conversation.id}", labelled)
         written = {"name": TITLE, "prompt": QUESTION}
         assistant = self._ask("POST", "/api/assistants", written)
+        tools = {"name": TITLE, "url": "https://tools.example/mcp"}
+        server = self._ask("POST", "/api/tool-servers", tools)
         attachment = requests.post(
             f"{service.url}/api/attachments",
             params={"name": TITLE},
@@ -165,6 +185,8 @@ class Owner:
             "attachment_id": attachment["id"],
             "assistant_id": assistant["id"],
             "share_id": share["id"],
+            "server_id": server["id"],
+            "call_id": "call_1",
         }
         self._ask("PUT", f"/api/messages/{answer.id}/feedback", {"rating": "up"})
 
@@ -181,7 +203,7 @@ class Owner:
         return {
             route: self.call(route, **arguments).content
             for route, arguments in ROWS.items()
-            if route.startswith("GET ")
+            if route.startswith("GET ") and route not in ELSEWHERE
         }
 
 
@@ -228,11 +250,15 @@ def test_another_users_object_is_no_part_of_ones_own(
 ) -> None:
     route, where, name = reference
     mine = requests.post(f"{service.url}/api/conversations", headers=stranger, timeout=10).json()
-    ids = {"conversation_id": mine["id"]}
+    assistant = {"name": "mine", "prompt": "Be brief."}
+    own = requests.post(
+        f"{service.url}/api/assistants", headers=stranger, json=assistant, timeout=10
+    ).json()
+    ids = {"conversation_id": mine["id"], "assistant_id": own["id"]}
     before = owner.seen()
     answers = []
     for value in (owner.ids[REFERENCES[reference]], ABSENT):
-        given = [value] if name == "attachments" else value
+        given = [value] if name in ("attachments", "files", "tools") else value
         sent = {**BESIDE.get((route, where), {}), name: given}
         answers.append(call(service, route, ids, stranger, **{where: sent}))
     assert answers[0].status_code in (404, 422)

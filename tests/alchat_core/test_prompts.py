@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ScriptedProvider, Service, follow_to_end, text_of
+from documents import image
 from fake_papita import FakePapita
 from sqlalchemy import create_engine, text
 
@@ -192,6 +194,69 @@ def test_a_shared_assistant_is_read_by_all_and_changed_by_its_owner(
     with pytest.raises(NotFound):
         stranger.create_conversation(assistant_id=mine.id)
     assert stranger.conversation(begun.id).system_prompt == "Help."
+
+
+def test_a_model_reads_the_files_of_a_shared_assistant_and_its_users_do_not(
+    user: UserClient, other: Other
+) -> None:
+    file = user.upload("log.txt", b"The treasure lies under the walnut tree.")
+    mine = user.create_assistant("Guide", "Guide me.", shared=True, files=[file.id])
+    (named,) = mine.files
+    assert (named.id, named.name, named.media_type) == (file.id, "log.txt", "text/plain")
+    assert user.assistants().items[0].files == (named,)
+    guest = other("guest")
+    assert guest.assistant(mine.id).files == (replace(named, id=None),)
+    for call in (guest.attachment, guest.attachment_content, guest.delete_attachment):
+        with pytest.raises(NotFound):
+            call(file.id)
+    begun = guest.create_conversation(assistant_id=mine.id)
+    for question in ("Where is it?", "And now?"):
+        asked = say(guest, begun.id, question)
+        assert asked.startswith("system: Guide me.\n\n")
+        assert asked.partition("user: ")[0].count("under the walnut tree") == 1
+    assert not any(one.attachments for one in guest.messages(begun.id))
+    # What is taken back, or deleted, is read by no model any more.
+    user.update_assistant(mine.id, shared=False)
+    assert say(guest, begun.id, "Hm?", first=True) == "system: Guide me.\nuser: Hm?"
+    user.update_assistant(mine.id, shared=True, name="Guide")
+    assert "walnut" in say(guest, begun.id, "Hm?", first=True)
+    user.delete_attachment(file.id)
+    assert guest.assistant(mine.id).files == ()
+    assert say(guest, begun.id, "Hm?", first=True) == "system: Guide me.\nuser: Hm?"
+    user.delete_assistant(mine.id)
+
+
+def test_excerpts_of_an_assistants_files_name_them_and_give_others_no_id(
+    user: UserClient, other: Other
+) -> None:
+    file = user.upload("long.txt", b"The harbour master writes of tides and ropes.\n" * 2300)
+    mine = user.create_assistant("Guide", "Guide me.", shared=True, files=[file.id])
+    for who, seen in ((user, file.id), (other("guest"), None)):
+        begun = who.create_conversation(assistant_id=mine.id)
+        assert len(say(who, begun.id, "What of the tides?")) < 20_000
+        sources = who.messages(begun.id).items[1].sources
+        assert {(one.name, one.attachment_id) for one in sources} == {("long.txt", seen)}
+    user.delete_assistant(mine.id)
+    with pytest.raises(NotFound):
+        user.attachment(file.id)
+
+
+def test_files_of_an_assistant_are_ones_own_and_have_text(user: UserClient, other: Other) -> None:
+    file, foreign = user.upload("a.txt", b"x"), other("owner").upload("b.txt", b"y")
+    picture = user.upload("a.png", image())
+    mine = user.create_assistant("Guide", "Guide me.", files=[file.id])
+    for files in ([foreign.id], [picture.id], [file.id] * 2, ["att_none"], ["x"] * 21):
+        with pytest.raises(Invalid):
+            user.create_assistant("Other", "p", files=files)
+        with pytest.raises(Invalid):
+            user.update_assistant(mine.id, files=files)
+    assert [one.id for one in user.assistants() if one.own] == [mine.id]
+    assert [one.id for one in user.update_assistant(mine.id, name="x").files] == [file.id]
+    # A file that nothing has any more is deleted.
+    assert user.update_assistant(mine.id, files=[]).files == ()
+    with pytest.raises(NotFound):
+        user.attachment(file.id)
+    user.attachment(picture.id)
 
 
 def test_assistants_come_newest_first_and_page_by_page(other: Other) -> None:

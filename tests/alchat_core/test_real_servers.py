@@ -15,10 +15,20 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ROOT, Service, ask, clean_environment, follow_to_end, free_port, text_of
+from conftest import (
+    ROOT,
+    ScriptedProvider,
+    Service,
+    ask,
+    clean_environment,
+    follow_to_end,
+    free_port,
+    text_of,
+)
 from fake_papita import FakePapita
 
 from alchat_core.client import AlChatClient, UserClient
+from demo.provider.scripts import script_for
 from tests.alchat_core.starter import Starter
 
 SERVERS = Path(os.environ.get("TEST_SERVERS", ROOT / ".venv" / "servers")) / "bin"
@@ -34,6 +44,12 @@ model_list:
   - model_name: too-long
     litellm_params:
       {{model: openai/too-long, api_key: none, mock_response: "litellm.ContextWindowExceededError"}}
+  - model_name: handed-on
+    litellm_params: {{model: openai/o3-thinking, api_base: "UPSTREAM", api_key: sk-demo-x}}
+  - model_name: translated
+    litellm_params: {{model: deepseek/thinking, api_base: "UPSTREAM", api_key: sk-demo-x}}
+  - model_name: too-many-upstream
+    litellm_params: {{model: openai/error-429, api_base: "UPSTREAM", api_key: sk-demo-x}}
   - model_name: broken
     litellm_params:
       {{model: openai/broken, api_key: none, mock_response: "litellm.InternalServerError"}}
@@ -78,9 +94,10 @@ def server(folder: Path, command: list[str], health: str, port: int, **env: str)
 
 
 @pytest.fixture(scope="module")
-def litellm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def litellm(tmp_path_factory: pytest.TempPathFactory, provider: ScriptedProvider) -> Iterator[str]:
     folder, port = tmp_path_factory.mktemp("litellm"), free_port()
-    (folder / "config.yaml").write_text(LITELLM, "utf-8")
+    config = LITELLM.replace("UPSTREAM", provider.base_url)
+    (folder / "config.yaml").write_text(config, "utf-8")
     command = ["litellm", "--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
     # The list of prices comes with the package; nothing is fetched.
     offline = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
@@ -98,12 +115,24 @@ def mockllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield origin
 
 
+def by_name(origin: str) -> str:
+    """The same server, which is asked by the Responses API there."""
+    return origin.replace("127.0.0.1", "localhost")
+
+
 @contextmanager
 def chatting(
     folder: Path, papita: FakePapita, origin: str, key: str, starter: Starter
 ) -> Iterator[UserClient]:
     papita.base_url, papita.api_key = f"{origin}/v1", key
-    service = Service(folder, papita.url, origin, starter, ALCHAT_FIRST_TOKEN_TIMEOUT="20")
+    service = Service(
+        folder,
+        papita.url,
+        f"{origin},{by_name(origin)}",
+        starter,
+        ALCHAT_FIRST_TOKEN_TIMEOUT="20",
+        ALCHAT_RESPONSES_ORIGINS=by_name(origin),
+    )
     service.start()
     client = AlChatClient(service.url)
     try:
@@ -117,7 +146,7 @@ def test_litellm_lists_answers_and_refuses(
     papita: FakePapita, litellm: str, tmp_path: Path, starter: Starter
 ):
     with chatting(tmp_path, papita, litellm, KEY, starter) as user:
-        assert set(user.models()) == {"spoken", "too-many", "too-long", "broken"}
+        assert {"spoken", "too-many", "too-long", "broken", "translated"} < set(user.models())
 
         events = ask(user, "spoken")
         assert (text_of(events), events[-1].type) == (WORDS, "run.completed")
@@ -127,6 +156,21 @@ def test_litellm_lists_answers_and_refuses(
         codes = {model: ask(user, model)[-1].data["code"] for model in ("too-many", "too-long")}
         assert codes == {"too-many": "rate-limited", "too-long": "context-too-long"}
         assert ask(user, "broken")[-1].data["code"] == "provider-error"
+        assert ask(user, "no-such-model")[-1].data["code"] == "model-not-found"
+
+        # The Responses API: once as another server hands it on, once made of a chat completion.
+        papita.base_url = by_name(litellm) + "/v1"
+        for model in ("handed-on", "translated"):
+            events = ask(user, model)
+            assert (text_of(events), events[-1].type) == (
+                script_for("thinking").text,
+                "run.completed",
+            )
+            usage = events[-1].data["usage"]
+            assert usage["totalTokens"] == usage["promptTokens"] + usage["completionTokens"] > 40
+        thoughts = [event.data["text"] for event in events if event.type == "reasoning.delta"]
+        assert "".join(thoughts) == "".join(script_for("thinking").thoughts)
+        assert ask(user, "too-many-upstream")[-1].data["code"] == "rate-limited"
         assert ask(user, "no-such-model")[-1].data["code"] == "model-not-found"
 
 

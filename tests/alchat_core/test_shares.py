@@ -56,6 +56,8 @@ def test_a_snapshot_is_read_by_everyone_and_stays_as_it_was(
         "content",
         "model",
         "createdAt",
+        "attachments",
+        "sources",
     }
     assert not any(word in str(seen) for word in ("later", "secret", conversation, "Tokens"))
     listed = ask("GET", f"/api/conversations/{conversation}/shares")["shares"]
@@ -114,6 +116,36 @@ def test_a_copy_is_ones_own_and_can_be_gone_on_with(
     hits = ask("GET", "/api/search?q=wombats", by=reader)["hits"]
     assert [hit["conversationId"] for hit in hits] == [made["id"]]
     assert len(ask("GET", f"/api/conversations/{conversation}/messages")["messages"]) == 2
+
+
+def test_files_and_sources_are_named_and_no_more(user: UserClient, ask: Ask, username: str) -> None:
+    document = {"format": "al-chat-conversation/1", "id": "c", "messages": [
+        {"id": "q", "role": "user", "content": "What does it say?"},
+        {"id": "a", "parentId": "q", "role": "assistant", "content": "Much [1].", "sources": [
+            {"n": 1, "name": "log.pdf", "page": 7, "excerpt": "the treasure"}]},
+    ]}  # fmt: skip
+    (made,) = ask("POST", "/api/imports", body=document)["conversationIds"]
+    file = user.upload("notes.txt", b"what only the owner reads")
+    sent = user.send(made, "And this?", model="no-usage", attachments=[file.id])
+    follow_to_end(user, sent.run_id)
+    share = ask("POST", f"/api/conversations/{made}/shares", 201)
+    seen = ask("GET", f"/api/shared/{share['id']}", by="reader")
+    assert [one["attachments"] for one in seen["messages"]] == [
+        [], [], [{"name": "notes.txt", "mediaType": "text/plain", "pages": None}], [],
+    ]  # fmt: skip
+    assert [one["sources"] for one in seen["messages"]] == [
+        [], [{"n": 1, "name": "log.pdf", "page": 7}], [], [],
+    ]  # fmt: skip
+    assert not any(word in str(seen) for word in (file.id, "treasure", "only the owner"))
+    for path in ("", "/content"):
+        ask("GET", f"/api/attachments/{file.id}{path}", 404, by="reader")
+
+    reader = f"{username}-reader"
+    copy = ask("POST", f"/api/shared/{share['id']}/copy", 201, by=reader)["id"]
+    page = ask("GET", f"/api/conversations/{copy}/messages", by=reader)["messages"]
+    source = {"n": 1, "attachmentId": None, "name": "log.pdf", "page": 7, "excerpt": ""}
+    assert [one["sources"] for one in page] == [[], [source], [], []]
+    assert not any(one["attachments"] for one in page)
 
 
 def test_what_cannot_be_shared_is_refused(ask: Ask, user: UserClient) -> None:

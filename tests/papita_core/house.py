@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import text
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from papita_core.actors import Actor
@@ -108,8 +109,8 @@ class House:
 
     def api(self, papita: Papita | None = None) -> TestClient:
         """The API where the portal mounts it, below `/api`."""
-        root = FastAPI(openapi_url=None)
-        root.mount("/api", create_api(papita or self.papita, runner=self.runner))
+        api = create_api(papita or self.papita, runner=self.runner)
+        root = Starlette(routes=[Mount("/api", api)])
         client = TestClient(
             root, "http://localhost:3000", raise_server_exceptions=False, follow_redirects=False
         )

@@ -37,8 +37,8 @@ async def list_assistants(
 @router.post("", response_model=AssistantBody, status_code=201, summary="Create")
 async def create_assistant(body: NewAssistant, user: UserOf, services: ServicesOf) -> Response:
     check_prompt(services, "prompt", body.prompt)
-    values = body.model_dump() | {"parameters": given(body.parameters)}
-    made = await services.assistants.create(user.id, user.username, values)
+    values = body.model_dump(exclude={"files"}) | {"parameters": given(body.parameters)}
+    made = await services.assistants.create(user.id, user.username, values, body.files)
     return json(made.as_json(user.id), 201, {"Location": f"/api/assistants/{made.id}"})
 
 
@@ -52,6 +52,7 @@ async def update_assistant(
     assistant_id: str, body: ChangeAssistant, user: UserOf, services: ServicesOf
 ) -> Response:
     changes: dict[str, Any] = body.model_dump(exclude_unset=True)
+    files: list[str] | None = changes.get("files")
     if any(value is None for name, value in changes.items() if name not in CAN_BE_NULL):
         raise InvalidInput(
             "Leave a field out to keep it as it is; only model and parameters can be null."
@@ -59,11 +60,15 @@ async def update_assistant(
     check_prompt(services, "prompt", body.prompt)
     if "parameters" in changes:
         changes["parameters"] = given(body.parameters)
-    changed = await services.assistants.change(user.id, user.username, assistant_id, changes)
+    changes.pop("files", None)
+    changed = await services.assistants.change(user.id, user.username, assistant_id, changes, files)
+    if files is not None:
+        await services.attachments.drop_unused(user.id)
     return json(changed.as_json(user.id))
 
 
 @router.delete("/{assistant_id}", status_code=204, summary="Delete")
 async def delete_assistant(assistant_id: str, user: UserOf, services: ServicesOf) -> Response:
     await services.assistants.delete(user.id, assistant_id)
+    await services.attachments.drop_unused(user.id)
     return Response(status_code=204)

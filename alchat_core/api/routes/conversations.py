@@ -74,6 +74,7 @@ async def create_conversation(
 ) -> Response:
     wanted = body or NewConversation.model_validate({})
     check_prompt(services, "systemPrompt", wanted.system_prompt)
+    check_servers(services, wanted.tools)
     made = await services.conversations.create(
         user.id,
         title=wanted.title,
@@ -81,6 +82,7 @@ async def create_conversation(
         assistant_id=wanted.assistant_id,
         system_prompt=wanted.system_prompt,
         parameters=given(wanted.parameters),
+        tools=wanted.tools,
     )
     return json(detail(services, made), 201, {"Location": f"/api/conversations/{made.id}"})
 
@@ -105,6 +107,7 @@ async def update_conversation(
             " be null."
         )
     check_prompt(services, "systemPrompt", body.system_prompt)
+    check_servers(services, body.tools or [])
     if "parameters" in changes:
         changes["parameters"] = given(body.parameters)
     if not changes:
@@ -214,6 +217,13 @@ def check_prompt(services: Services, field: str, prompt: str | None) -> None:
     longest = services.settings.alchat_max_prompt_chars
     if prompt is not None and len(prompt) > longest:
         raise InvalidInput(f"{field}: it may have at most {longest} characters.")
+
+
+def check_servers(services: Services, ids: list[str]) -> None:
+    """Raises `InvalidInput` for too many."""
+    most = services.settings.alchat_tools_per_conversation
+    if len(ids) > most:
+        raise InvalidInput(f"tools: a conversation may use at most {most} tool servers.")
 
 
 def given(parameters: Parameters | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from alchat_core.api.deps import ServicesOf, UserOf, json
 from alchat_core.api.schemas import EventBody, RunBody
 from alchat_core.api.sse import EventStream
+from alchat_core.api.tool_schemas import DecisionBody
 from alchat_core.errors import InvalidInput
 
 router = APIRouter(prefix="/api/runs", tags=["runs"])
@@ -29,7 +30,10 @@ async def get_run(run_id: str, user: UserOf, services: ServicesOf) -> Response:
             "content": {"text/event-stream": {"itemSchema": EventBody.model_json_schema()}},
             "description": "`run.started`, `reasoning.delta` {text}, `text.delta` {text}, among"
             " them `run.retrying` {attempt, code, waitSeconds}, `run.trimmed` {messagesLeftOut},"
-            " `run.sources` {sources}"
+            " `run.sources` {sources},"
+            " `tool.call` {id, serverId, server, tool, arguments, approval}, `tool.decision`"
+            " {id, decision}, `tool.result` {id, content, truncated, isError, seconds},"
+            " `tool.unavailable` {serverId, server, message}"
             " and `run.seam` {keptCharacters, code}, then one of `run.completed`"
             " {usage}, `run.failed` {code, message, retryable, retryAfter}, `run.cancelled`,"
             " `run.interrupted`, which ends the stream. Each has a number as its `id`.",
@@ -57,3 +61,15 @@ async def follow_run(
 @router.post("/{run_id}/cancel", response_model=RunBody, summary="Stop")
 async def cancel_run(run_id: str, user: UserOf, services: ServicesOf) -> Response:
     return json((await services.runs.cancel(user.id, run_id)).as_json())
+
+
+@router.post(
+    "/{run_id}/tool-calls/{call_id}",
+    status_code=204,
+    summary="Decide whether a tool may be called",
+)
+async def decide_tool_call(
+    run_id: str, call_id: str, body: DecisionBody, user: UserOf, services: ServicesOf
+) -> Response:
+    await services.runs.decide(user, run_id, call_id, body.decision)
+    return Response(status_code=204)

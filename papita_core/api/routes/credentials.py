@@ -102,6 +102,10 @@ async def list_or_lend(
     credential_type: Annotated[Parameter, Query(alias="credentialType")] = None,
     project_id: Annotated[Parameter, Query(alias="projectId")] = None,
     run_id: Annotated[Parameter, Query(alias="runId")] = None,
+    base_url: Annotated[
+        str | None,
+        Query(alias="baseUrl", max_length=2048, description="Of the credential that is lent."),
+    ] = None,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Response:
@@ -109,7 +113,7 @@ async def list_or_lend(
 
     With a project token and `username`, `credentialType` and `projectId`: lends that one
     credential for the lease. The loan is in the audit log before it is answered, with the name of
-    the project's run where `runId` gives one.
+    the project's run where `runId` gives one. With `baseUrl`, it is one for exactly this address.
     """
     token = bearer(request)
     if token is not None and token.startswith(LEASE_PREFIX):
@@ -123,7 +127,7 @@ async def list_or_lend(
                 }
             )
         wanted = LoanRequest(
-            token, username, credential_type, project_id, request_id(request), run_id
+            token, username, credential_type, project_id, request_id(request), run_id, base_url
         )
         return await lend(shared, wanted)
     if username is not None or credential_type is not None or project_id is not None:

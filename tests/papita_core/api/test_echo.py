@@ -6,6 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient
 
 from tests.papita_core.house import CLIENT_SECRET, KEY, House
@@ -162,3 +166,16 @@ def test_an_error_of_ours_says_nothing(
     answer = api.post("/api/credentials", json=body)
     assert answer.json()["code"] == "internal-error"
     refused(answer, (500,))
+
+
+def test_a_tracer_in_the_process_gets_nothing(
+    shared_house: House, api: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    """FastAPI traces by itself, with what did not fit, wherever OpenTelemetry is set up."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    headers = {"Authorization": api.headers["Authorization"]}
+    refused(shared_house.api().post("/api/credentials", json={"api_key": CANARY}, headers=headers))
+    assert spans.get_finished_spans() == ()

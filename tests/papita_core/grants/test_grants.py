@@ -39,7 +39,10 @@ def test_consent_is_given_listed_and_taken_back(house: House):
     grants.allow(ana, "al-chat")
     grants.allow(ana, "al-chat")
     assert grants.allowed(ana, "al-chat")
-    assert [(g.project_id, g.credential_type) for g in grants.list(ana)] == [("al-chat", "openai")]
+    assert {(g.project_id, g.credential_type) for g in grants.list(ana)} == {
+        ("al-chat", "openai"),
+        ("al-chat", "mcp"),
+    }
     assert not grants.allowed(ana, "ai-resume")
     assert not grants.allowed(house.sign_in("ben"), "al-chat")
     grants.revoke(ana, "al-chat")
@@ -47,8 +50,25 @@ def test_consent_is_given_listed_and_taken_back(house: House):
     assert not grants.allowed(ana, "al-chat")
     grants.allow(ana, "al-chat")
     assert grants.allowed(ana, "al-chat")
-    actions = [entry.event.action for entry in house.papita.audit.entries(ana, limit=3).items]
-    assert actions == ["grant.allowed", "grant.revoked", "grant.allowed"]
+    entries = house.papita.audit.entries(ana, limit=6).items
+    assert [entry.event.action for entry in entries] == [
+        *["grant.allowed"] * 2,
+        *["grant.revoked"] * 2,
+        *["grant.allowed"] * 2,
+    ]
+
+
+def test_a_project_that_needs_more_than_before_asks_again(house: House):
+    ana, grants = house.sign_in("ana"), house.papita.grants
+    grants.allow(ana, "al-chat")
+    house.sql("DELETE FROM grants WHERE credential_type = 'mcp'")
+    assert not grants.allowed(ana, "al-chat")
+    # What was allowed goes on meanwhile.
+    assert exchange(house, user_token(house, ana))
+    with pytest.raises(ConsentRequired):
+        grants.exchange("al-chat", user_token(house, ana), "mcp")
+    grants.allow(ana, "al-chat")
+    assert grants.exchange("al-chat", user_token(house, ana), "mcp")
 
 
 @both_engines
@@ -56,7 +76,7 @@ def test_consent_given_many_times_at_once_is_one(house: House):
     ana = house.sign_in("ana")
     outcomes = at_once([lambda: house.papita.grants.allow(ana, "al-chat")] * 8)
     assert outcomes == [None] * 8
-    assert len(house.papita.grants.list(ana)) == 1
+    assert len(house.papita.grants.list(ana)) == 2  # one for each type that it uses
 
 
 def test_there_is_no_consent_for_what_is_no_project(house: House):

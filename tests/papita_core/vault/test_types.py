@@ -41,7 +41,9 @@ every_probe = pytest.mark.parametrize("kind", WITH_PROBE, ids=lambda kind: kind.
 
 
 def secret_of(kind: CredentialType, key: str = KEY) -> dict[str, str]:
-    return {"login": "ana", "pass_word": "two words"} if kind.own_fields else {"api_key": key}
+    if kind.own_fields:
+        return {"login": "ana", "pass_word": "two words"}
+    return {kind.fields[0].name: key}
 
 
 @every_type
