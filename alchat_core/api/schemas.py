@@ -161,6 +161,7 @@ class NewRun(_Wire):
 
 
 _FILES = "Ids of files with text that you uploaded, whose text a model gets with every prompt."
+_TOOLS = "Ids of the tool servers that conversations begin with."
 
 
 class NewAssistant(_Wire):
@@ -171,6 +172,7 @@ class NewAssistant(_Wire):
     parameters: Parameters | None = None
     shared: StrictBool = Field(False, description="Whether every user of the portal may read it.")
     files: list[FileId] = Field([], max_length=20, description=_FILES)
+    tools: ToolServers = Field([], description=_TOOLS)
 
 
 class ChangeAssistant(_Wire):
@@ -181,6 +183,7 @@ class ChangeAssistant(_Wire):
     parameters: Parameters | None = Field(None, description="null: none.")
     shared: StrictBool | None = None
     files: list[FileId] | None = Field(None, max_length=20, description=_FILES)
+    tools: ToolServers | None = Field(None, description=_TOOLS)
 
 
 class AssistantFile(_Wire):
@@ -202,6 +205,7 @@ class AssistantBody(_Wire):
     own: bool = Field(description="Whether it is yours, so that you can change it.")
     owner: str = Field(description="The user name of its owner.")
     files: list[AssistantFile]
+    tools: list[str]
     created_at: str
     updated_at: str
 

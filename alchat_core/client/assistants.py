@@ -34,10 +34,12 @@ class AssistantCalls(Calls):
         parameters: Mapping[str, Any] | None = None,
         shared: bool = False,
         files: Sequence[str] = (),
+        tools: Sequence[str] = (),
     ) -> Assistant:
         """`shared`: every user of the portal can read it and begin conversations with it.
 
-        `files` are ids of files with text; a model reads them, whoever uses the assistant.
+        `files` are ids of files with text; a model reads them, whoever uses the assistant. `tools`
+        are ids of tool servers.
         """
         body = given(
             name=name,
@@ -47,6 +49,7 @@ class AssistantCalls(Calls):
             parameters=chosen(parameters),
             shared=shared,
             files=list(files) or None,
+            tools=list(tools) or None,
         )
         return assistant_of(self._call("POST", "/api/assistants", body=body))
 
@@ -59,12 +62,13 @@ class AssistantCalls(Calls):
         kind: Kind | None = None,
         shared: bool | None = None,
         files: Sequence[str] | None = None,
+        tools: Sequence[str] | None = None,
         model: str | Keep | None = KEEP,
         parameters: Mapping[str, Any] | Keep | None = KEEP,
     ) -> Assistant:
         """What is not given stays as it is; None takes model and parameters away.
 
-        `files` are all its files from then on.
+        `files` and `tools` are all that it has from then on.
         """
         body = given(
             name=name,
@@ -72,6 +76,7 @@ class AssistantCalls(Calls):
             kind=kind,
             shared=shared,
             files=None if files is None else list(files),
+            tools=None if tools is None else list(tools),
         ) | changed(model=model, parameters=chosen(parameters))
         return assistant_of(
             self._call("PATCH", f"/api/assistants/{segment(assistant_id)}", body=body)

@@ -95,6 +95,7 @@ def assistant_of(item: Mapping[str, Any]) -> Assistant:
             AssistantFile(one["id"], one["name"], one["mediaType"], one["bytes"], one["pages"])
             for one in item.get("files", ())
         ),
+        tools=tuple(item.get("tools", ())),
     )
 
 

@@ -93,6 +93,7 @@ class Assistant:
     created_at: datetime
     updated_at: datetime
     files: tuple[AssistantFile, ...] = ()
+    tools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Prompts and assistants: a name, a prompt, and with it a model, parameters and files.
+"""Prompts and assistants: a name, a prompt, and with it a model, parameters, files and tools.
 
 A shared one can be read by every user of the portal and is changed by its owner alone. To whom it
 is not shared, it is not there.
@@ -30,6 +30,7 @@ from alchat_core.db.engine import Database
 from alchat_core.db.tables import assistants
 from alchat_core.errors import NotFound, NotYours, TooManyAssistants
 from alchat_core.ids import iso, new_id, now_ms
+from alchat_core.tools.servers import check_tools
 
 # Written out: only so can the partial index serve.
 _SHARED: ColumnElement[bool] = literal_column("assistants.shared")
@@ -45,6 +46,7 @@ _READABLE = select(
     assistants.c.shared,
     assistants.c.created_at,
     assistants.c.updated_at,
+    assistants.c.tools,
 ).where(or_(assistants.c.owner == bindparam("who"), _SHARED))
 _ONE = _READABLE.where(assistants.c.id == bindparam("wanted"))
 _COUNT = select(func.count()).where(assistants.c.owner == bindparam("who"))
@@ -67,6 +69,7 @@ class Assistant:
     shared: bool
     created_at: int
     updated_at: int
+    tools: list[str] | None = None
     files: tuple[Attachment, ...] = ()
 
     def as_json(self, reader: str) -> dict[str, Any]:
@@ -78,6 +81,7 @@ class Assistant:
             "prompt": self.prompt,
             "model": self.model,
             "parameters": self.parameters,
+            "tools": self.tools or [],
             "shared": self.shared,
             "own": self.owner == reader,
             "owner": self.owner_name,
@@ -151,8 +155,10 @@ class AssistantService:
     async def create(
         self, owner: str, owner_name: str, values: dict[str, Any], files: Sequence[str] = ()
     ) -> Assistant:
-        """`values` holds kind, name, prompt, model, parameters and shared; `files` are ids of files
-        of the owner. Raises `TooManyAssistants`, `InvalidInput`.
+        """`values` holds kind, name, prompt, model, parameters, shared and tools: ids of tool
+        servers that the owner can use. `files` are ids of files of the owner.
+
+        Raises `TooManyAssistants`, `InvalidInput`.
         """
         now = now_ms()
         made = Assistant(
@@ -167,6 +173,7 @@ class AssistantService:
         def unit(connection: Connection) -> Assistant:
             if (connection.scalar(_COUNT, {"who": owner}) or 0) >= self._limit:
                 raise TooManyAssistants
+            check_tools(connection, owner, values.get("tools") or ())
             connection.execute(
                 insert(assistants).values(
                     id=made.id,
@@ -196,6 +203,8 @@ class AssistantService:
 
         def unit(connection: Connection) -> Assistant:
             _own(connection, owner, assistant_id)
+            if "tools" in changes:
+                check_tools(connection, owner, changes["tools"])
             connection.execute(
                 update(assistants)
                 .where(assistants.c.id == assistant_id, assistants.c.owner == owner)

@@ -206,9 +206,9 @@ class ConversationService:
     ) -> Conversation:
         """A temporary one is in no list and no search, and is deleted soon after its last use.
 
-        Prompt, model and parameters of the assistant are copied, as they are now; what is given
-        beside it goes before. `tools` are ids of tool servers. Raises `NotFound` where the owner
-        cannot read that assistant, `InvalidInput` for tool servers that are not there.
+        Prompt, model, parameters and tools of the assistant are copied, as they are now; what is
+        given beside it goes before. `tools` are ids of tool servers. Raises `NotFound` where the
+        owner cannot read that assistant, `InvalidInput` for tool servers that are not there.
         """
         now = now_ms()
         made = Conversation(
@@ -239,7 +239,6 @@ class ConversationService:
             "temporary": temporary,
             "title_origin": "user" if title else None,
             "assistant_id": assistant_id,
-            "tools": made.tools,
         }
 
         def unit(connection: Connection) -> Conversation:
@@ -252,11 +251,14 @@ class ConversationService:
                     model=assistant.model,
                     system_prompt=system_prompt or assistant.prompt,
                     parameters=parameters or assistant.parameters,
+                    # A server that its owner does not share is passed over, like one that is gone.
+                    tools=made.tools or assistant.tools or None,
                 )
             more = {
                 "model": taken.model,
                 "system_prompt": taken.system_prompt,
                 "parameters": taken.parameters,
+                "tools": taken.tools,
             }
             connection.execute(_ADD, {**row, **more})
             put(connection, [Entry(made.id, None, title or "", new=True)])

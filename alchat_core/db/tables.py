@@ -144,6 +144,7 @@ assistants = Table(
     Column("shared", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("tools", JSON(none_as_null=True)),
 )
 Index("ix_assistants_owner_id", assistants.c.owner, assistants.c.id)
 Index(

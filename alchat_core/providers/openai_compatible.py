@@ -8,6 +8,7 @@ since the SDK's chunk objects cost several times as much as the rest. Every fail
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 import time
@@ -82,6 +83,7 @@ _NOT_FOR_CHAT = (
 _MAX_MODELS = 500
 _MAX_LIST_BYTES = 4 * 1024 * 1024
 _MAX_REFUSAL_BYTES = 64 * 1024
+_DRAIN_SECONDS = 0.1
 
 # Where a key does not go as `Authorization: Bearer`. Anthropic's list of models is no part of its
 # OpenAI-compatible API.
@@ -232,7 +234,8 @@ class Provider:
                 answer.taken = True
                 reader = question.reader
                 checked = 0.0
-                async for chunk in response.aiter_bytes():
+                chunks = response.aiter_bytes()
+                async for chunk in chunks:
                     fault = None
                     try:
                         reader.feed(chunk)
@@ -253,6 +256,8 @@ class Provider:
                     if fault is not None:
                         raise fault
                     if reader.done:
+                        limit.reschedule(None)
+                        await _drain(chunks)
                         break
                 reader.end()
         except TimeoutError:
@@ -503,6 +508,17 @@ def _retry_after(error: APIStatusError) -> int | None:
         except (ValueError, TypeError, IndexError):
             return None
     return math.ceil(min(max(seconds, 0.0), 86_400.0)) if math.isfinite(seconds) else None
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """Reads to the end of a body whose answer is complete; it is close behind, as a rule.
+
+    Only then is the connection kept, and the next answer needs no new one.
+    """
+    with contextlib.suppress(TimeoutError, httpx2.HTTPError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for _ in chunks:
+                pass
 
 
 def _refuses_images(error: OpenAIError, messages: Sequence[dict[str, Any]]) -> bool:

@@ -259,6 +259,33 @@ def test_files_of_an_assistant_are_ones_own_and_have_text(user: UserClient, othe
     user.attachment(picture.id)
 
 
+def test_a_conversation_begins_with_the_tools_of_its_assistant(
+    user: UserClient, other: Other
+) -> None:
+    url = "https://tools.example/mcp"
+    ours = user.create_tool_server("ours", url, shared=True)
+    foreign = other("owner").create_tool_server("theirs", url)
+    mine = user.create_assistant("Clerk", "Look it up.", shared=True, tools=[ours.id])
+    assert mine.tools == (ours.id,)
+    guest = other("guest")
+    assert guest.assistant(mine.id).tools == (ours.id,)
+    for reader in (user, guest):
+        begun = reader.create_conversation(assistant_id=mine.id)
+        assert reader.conversation(begun.id).tools == (ours.id,)
+    # What is given beside it goes before, and what began stays as it is.
+    own = user.create_tool_server("own", url)
+    chosen = user.create_conversation(assistant_id=mine.id, tools=[own.id])
+    assert chosen.tools == (own.id,)
+    assert user.update_assistant(mine.id, tools=[]).tools == ()
+    assert user.create_conversation(assistant_id=mine.id).tools == ()
+    assert guest.conversation(begun.id).tools == (ours.id,)
+    for tools in ([foreign.id], ["srv_none"], [ours.id] * 2):
+        with pytest.raises(Invalid):
+            user.create_assistant("Other", "p", tools=tools)
+        with pytest.raises(Invalid):
+            user.update_assistant(mine.id, tools=tools)
+
+
 def test_assistants_come_newest_first_and_page_by_page(other: Other) -> None:
     mine = other("lister")
     made = [mine.create_assistant(f"prompt {number}", "x", kind="prompt") for number in range(3)]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from alchat_core.api.deps import ServicesOf, UserOf, json
-from alchat_core.api.routes.conversations import NO_NULL, check_prompt, given
+from alchat_core.api.routes.conversations import NO_NULL, check_prompt, check_servers, given
 from alchat_core.api.schemas import AssistantBody, AssistantPage, ChangeAssistant, NewAssistant
 from alchat_core.errors import InvalidInput
 
@@ -37,6 +37,7 @@ async def list_assistants(
 @router.post("", response_model=AssistantBody, status_code=201, summary="Create")
 async def create_assistant(body: NewAssistant, user: UserOf, services: ServicesOf) -> Response:
     check_prompt(services, "prompt", body.prompt)
+    check_servers(services, body.tools)
     values = body.model_dump(exclude={"files"}) | {"parameters": given(body.parameters)}
     made = await services.assistants.create(user.id, user.username, values, body.files)
     return json(made.as_json(user.id), 201, {"Location": f"/api/assistants/{made.id}"})
@@ -58,6 +59,7 @@ async def update_assistant(
             "Leave a field out to keep it as it is; only model and parameters can be null."
         )
     check_prompt(services, "prompt", body.prompt)
+    check_servers(services, body.tools or [])
     if "parameters" in changes:
         changes["parameters"] = given(body.parameters)
     changes.pop("files", None)

@@ -1,4 +1,4 @@
-"""Files of assistants, which models read in conversations that began with them."""
+"""Files and tools of assistants, for conversations that begin with them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("assistants", sa.Column("tools", sa.JSON(), nullable=True))
     op.create_table(
         "assistant_files",
         sa.Column("assistant_id", sa.String(40), nullable=False),
@@ -35,3 +36,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("assistant_files")
+    with op.batch_alter_table("assistants", schema=None) as batch_op:
+        batch_op.drop_column("tools")

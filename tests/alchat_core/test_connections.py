@@ -1,0 +1,58 @@
+"""A connection to a provider is used again, although its body ends only after the answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from alchat_core.credential_manager import Loan
+from alchat_core.providers.openai_compatible import Answer, Provider
+from alchat_core.secret import Secret
+from alchat_core.settings import Settings
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+DATA = b'data: {"choices":[{"delta":{"content":"hello"}}]}\n\ndata: [DONE]\n\n'
+CHUNK = b"%x\r\n%s\r\n" % (len(DATA), DATA)
+END = b"0\r\n\r\n"
+ANSWERS = 3
+
+
+async def connections_for(pause: float | None) -> int:
+    """How many connections so many answers take, where a body ends `pause` seconds after its
+    answer, or never.
+    """
+    served: list[asyncio.Task[None] | None] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.current_task())
+        while head := await reader.read(65536):
+            if b"\r\n\r\n{" not in head:  # the body comes by itself
+                await reader.read(65536)
+            writer.write(HEAD + CHUNK)
+            if pause is None:
+                await reader.read()
+                break
+            await asyncio.sleep(pause)
+            writer.write(END)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        provider = Provider(Settings(papita_provider_allowlist=(origin,)))
+        loan = Loan("c", "openai", "l", f"{origin}/v1", Secret("sk-mine"))
+        for _ in range(ANSWERS):
+            prompt = [{"role": "user", "content": "hello"}]
+            pieces = [piece async for piece in provider.stream(loan, "m", prompt, Answer())]
+            assert pieces == ["hello"]
+        await provider.close()
+        await asyncio.wait([task for task in served if task is not None], timeout=5)
+    return len(served)
+
+
+@pytest.mark.parametrize(
+    ("pause", "opened"), [(0.0, 1), (0.02, 1), (None, ANSWERS)], ids=["at once", "later", "never"]
+)
+def test_connections(pause: float | None, opened: int) -> None:
+    assert asyncio.run(connections_for(pause)) == opened
