@@ -1,6 +1,6 @@
 """`python -m tests [pytest arguments]`: makes sure that there is a browser, then runs the suite.
 
-Files run in parallel, one worker more than there are cores: much of the time is waiting for a page
+Files run in parallel, two workers more than there are cores: much of the time is waiting for a page
 or a process. What a file needs is shared by its tests.
 """
 
@@ -15,7 +15,7 @@ from tests.browser_binary import ensure_browser
 
 def main(arguments: list[str]) -> int:
     os.environ["TEST_BROWSER"] = ensure_browser()
-    workers = str(min(5, (os.cpu_count() or 2) + 1))
+    workers = str(min(6, (os.cpu_count() or 2) + 2))
     spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
     command = [sys.executable, "-m", "pytest", *spread, *arguments]
     return subprocess.run(command, check=False).returncode

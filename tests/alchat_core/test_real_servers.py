@@ -131,6 +131,7 @@ def chatting(
         f"{origin},{by_name(origin)}",
         starter,
         ALCHAT_FIRST_TOKEN_TIMEOUT="20",
+        ALCHAT_TOKEN_GAP_TIMEOUT="20",
         ALCHAT_RESPONSES_ORIGINS=by_name(origin),
     )
     service.start()
