@@ -102,6 +102,8 @@ REFERENCES: dict[tuple[str, str, str], str] = {
     ("POST /api/conversations", "json", "assistantId"): "assistant_id",
     ("POST /api/assistants", "json", "files"): "attachment_id",
     ("PATCH /api/assistants/{assistant_id}", "json", "files"): "attachment_id",
+    ("POST /api/assistants", "json", "tools"): "server_id",
+    ("PATCH /api/assistants/{assistant_id}", "json", "tools"): "server_id",
     ("POST /api/conversations", "json", "tools"): "server_id",
     ("PATCH /api/conversations/{conversation_id}", "json", "tools"): "server_id",
 }

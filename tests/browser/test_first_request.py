@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Browser, Page, expect
 
 from portal.navigation import PAGES
 from tests.browser.people import expect_door, open_context, sign_in
@@ -34,36 +34,33 @@ OTHERS = tuple(entry.path for entry in PAGES if entry.path not in FIRST)
 def test_door_first(house: System, browser: Browser, path: str) -> None:
     house.start_portal()
     try:
-        with open_context(browser) as context:
-            _door_then_page(house, context, path)
-            if path == FIRST[-1]:
-                for other in OTHERS:
-                    # Without cookies it is a stranger's again; the scripts need not be read anew.
-                    context.clear_cookies()
-                    _door_then_page(house, context, other)
+        with open_context(browser) as context, context.new_page() as page:
+            # One page of each kind is the first of a process; the others follow the last of these.
+            opened = [path, *(OTHERS if path == FIRST[-1] else ())]
+            for each in opened:
+                _door(house, page, each)
+            # After sign-in the page that was asked for opens.
+            sign_in(page)
+            expect(page.get_by_role("button", name="Log out")).to_be_visible()
+            assert page.url.rstrip("/") == f"{house.url}/{opened[-1]}".rstrip("/")
     finally:
         assert house.stop("portal") == 0
 
 
-def _door_then_page(house: System, context: BrowserContext, path: str) -> None:
-    with context.new_page() as page:
-        page.goto(f"{house.url}/{path}")
-        expect_door(page)
-        page.wait_for_timeout(300)
-        links = [link.inner_text() for link in page.get_by_role("link").all()]
-        assert links == ["Skip to main content"]
-        assert [heading.inner_text() for heading in page.get_by_role("heading").all()] == [
-            "Log in to Papita"
-        ]
-        buttons = [
-            button.get_attribute("aria-label") or button.inner_text()
-            for button in page.get_by_role("button").all()
-        ]
-        assert set(buttons) <= {"Log in", "Show password", "Fullscreen"}
-        # After sign-in the page that was asked for opens.
-        sign_in(page)
-        expect(page.get_by_role("button", name="Log out")).to_be_visible()
-        assert page.url.rstrip("/") == f"{house.url}/{path}".rstrip("/")
+def _door(house: System, page: Page, path: str) -> None:
+    page.goto(f"{house.url}/{path}")
+    expect_door(page)
+    page.wait_for_timeout(300)
+    links = [link.inner_text() for link in page.get_by_role("link").all()]
+    assert links == ["Skip to main content"]
+    assert [heading.inner_text() for heading in page.get_by_role("heading").all()] == [
+        "Log in to Papita"
+    ]
+    buttons = [
+        button.get_attribute("aria-label") or button.inner_text()
+        for button in page.get_by_role("button").all()
+    ]
+    assert set(buttons) <= {"Log in", "Show password", "Fullscreen"}
 
 
 def test_an_address_that_is_not_there(house: System, browser: Browser) -> None:

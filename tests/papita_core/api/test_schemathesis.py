@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.system import System
 
-EXAMPLES = 15
+EXAMPLES = 8
 # What a description cannot say: that a type exists, that a time has not passed.
 CONFIG = """
 [checks.positive_data_acceptance]
