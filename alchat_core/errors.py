@@ -6,10 +6,12 @@
     │   ├── NotYours         403    shared by somebody else, and so not to be changed
     │   ├── NotFound         404    not there, or not yours: never told apart
     │   ├── RunActive        409    an answer in this conversation is still being written
+    │   ├── NoTranscription  409    no model of the user's provider turns speech into text
     │   ├── NothingToContinue 409   an answer that was not broken off, or of which nothing is kept
     │   ├── CallNotWaiting   409    a call of a tool that nobody has to decide about (any more)
     │   ├── AttachmentSpaceUsed 413  all files of the user together
     │   ├── UnsupportedAttachment 415
+    │   ├── UnsupportedRecording 415
     │   ├── InvalidInput     422
     │   ├── UnreadableAttachment 422  of a kind that is read, but not this one
     │   ├── KeyReused        422    an Idempotency-Key that came with another request
@@ -88,6 +90,15 @@ class NothingToContinue(Refused):
     )
 
 
+class NoTranscription(Refused):
+    status = 409
+    code = "transcription-unavailable"
+    title = (
+        "Your provider has no model that turns speech into text. Type instead, or add a key of a"
+        " provider that has one under Credentials."
+    )
+
+
 class CallNotWaiting(Refused):
     status = 409
     code = "call-not-waiting"
@@ -119,6 +130,12 @@ class UnsupportedAttachment(Refused):
         "AL-Chat does not read this kind of file. It takes PNG, JPEG, WebP and GIF images, PDF,"
         " DOCX, and text of any kind. Save it as one of these and upload it again."
     )
+
+
+class UnsupportedRecording(Refused):
+    status = 415
+    code = "recording-unsupported"
+    title = "AL-Chat does not read this kind of recording. It takes WAV, WebM, MP3, M4A and Ogg."
 
 
 class UnreadableAttachment(Refused):

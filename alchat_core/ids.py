@@ -21,10 +21,11 @@ def new_id(prefix: str) -> str:
         _last = max(_last + 1, int(time.time() * 1000) << 12)
         moment = _last
     number = (moment << 70) | secrets.randbits(70)
-    return f"{prefix}_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in _SHIFTS)
+    return f"{prefix}_" + "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 
-_SHIFTS = range(125, -1, -5)
+_PAIRS = [one + other for one in _ALPHABET for other in _ALPHABET]
+_SHIFTS = range(120, -1, -10)
 
 
 def now_ms() -> int:

@@ -103,7 +103,7 @@ class PapitaClient:
         # Made at the first call: it belongs to the loop that runs then.
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=32, ttl_dns_cache=30),
+                connector=aiohttp.TCPConnector(limit=128, ttl_dns_cache=30),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 # What is packed could unpack to anything.

@@ -159,6 +159,17 @@ class Settings(BaseSettings):
         description="Whether the model is asked for a title after the first answer, by one more"
         " small request with the user's key; otherwise the first words are the title.",
     )
+    alchat_transcription_model: str | None = Field(
+        None,
+        description="Model that turns recordings into text, whichever the provider. Default: one of"
+        " the provider's own models whose name says that it does; without one, there is no"
+        " dictation.",
+    )
+    alchat_recording_bytes: int = Field(
+        25 * 1024 * 1024,
+        ge=1024,
+        description="Largest recording that is turned into text, in bytes.",
+    )
     alchat_breaker_failures: int = Field(
         10,
         ge=0,

@@ -24,7 +24,7 @@ from portal.settings import PortalSettings
 
 USERNAME = "demo"
 PASSWORD = "try-papita-here"  # noqa: S105 - printed on the screen, and good on this machine alone
-KEY = "sk-demo-0000000000000000"
+KEY = "sk-demo-hears-0000000000000000"  # so that dictation is offered
 LABEL = "Scripted provider"
 
 

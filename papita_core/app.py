@@ -20,6 +20,7 @@ from papita_core.secret import Secret
 from papita_core.settings import Settings, SettingsError
 from papita_core.usage.service import UsageService
 from papita_core.users.access_tokens import AccessTokenService
+from papita_core.users.preferences import PreferenceService
 from papita_core.users.service import UserService
 from papita_core.users.sessions import SessionService
 from papita_core.users.setup import SetupService
@@ -50,6 +51,7 @@ class Papita:
     lender: Lender
     projects: ProjectService
     usage: UsageService
+    preferences: PreferenceService
     rotation: KeyRotation
     housekeeping: Housekeeper
 
@@ -101,6 +103,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         lender=Lender(database, ring, audit, settings, clock),
         projects=ProjectService(database, user_tokens, audit, clock),
         usage=UsageService(database, clock),
+        preferences=PreferenceService(database),
         rotation=rotation,
         housekeeping=Housekeeper(Housekeeping(database, rotation.rotate_signing_if_due, clock)),
     )

@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI
 
 from alchat_core.api import description, problems, tracing
 from alchat_core.api.deps import Services, bearer
+from alchat_core.api.lane import Lane
 from alchat_core.api.routes import (
     answers,
     assistants,
@@ -25,6 +26,7 @@ from alchat_core.api.routes import (
     shares,
     shelves,
     tool_servers,
+    transcriptions,
     usage,
 )
 from alchat_core.api.schemas import Problem
@@ -32,6 +34,7 @@ from alchat_core.attachments.files import Files
 from alchat_core.attachments.service import AttachmentService
 from alchat_core.auth import Verifier
 from alchat_core.conversations.assistants import AssistantService
+from alchat_core.conversations.copies import CopyService
 from alchat_core.conversations.feedback import FeedbackService
 from alchat_core.conversations.housekeeping import Housekeeping
 from alchat_core.conversations.service import ConversationService
@@ -91,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
             database=database,
             verifier=Verifier(papita),
             conversations=ConversationService(database, undo_minutes=settings.alchat_undo_minutes),
+            copies=CopyService(database),
             assistants=AssistantService(database, limit=settings.alchat_max_assistants),
             feedback=FeedbackService(database),
             shelves=ShelfService(database),
@@ -143,18 +147,21 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     description.install(app)
+    app.add_middleware(Lane)
     app.add_middleware(
         problems.BodyLimit,
         limit=settings.alchat_max_body_bytes,
         others={
             "/api/attachments": settings.alchat_attachment_bytes,
             imports.PATH: settings.alchat_import_max_bytes,
+            transcriptions.PATH: settings.alchat_recording_bytes + transcriptions.AROUND_BYTES,
         },
     )
     app.add_middleware(tracing.RequestIds)
     app.include_router(health.router)
     for router in (
         models.router,
+        transcriptions.router,
         conversations.router,
         search.router,
         answers.router,

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from alchat_core.attachments.service import AttachmentService
 from alchat_core.auth import User, Verifier
 from alchat_core.conversations.assistants import AssistantService
+from alchat_core.conversations.copies import CopyService
 from alchat_core.conversations.feedback import FeedbackService
 from alchat_core.conversations.service import ConversationService
 from alchat_core.conversations.shelves import ShelfService
@@ -36,6 +37,7 @@ class Services:
     database: Database
     verifier: Verifier
     conversations: ConversationService
+    copies: CopyService
     assistants: AssistantService
     feedback: FeedbackService
     shelves: ShelfService

@@ -17,6 +17,7 @@ from alchat_core.api.problems import MEDIA_TYPE
 _CONVERSATION = {"conversation_id": "$response.body#/id"}
 _RUN = {"run_id": "$response.body#/runId"}
 _ANSWER = {"message_id": "$response.body#/messageId"}
+_QUESTION = {"message_id": "$response.body#/userMessageId"}
 # Operation and status, what of its answer goes into which parameter, and of which operations.
 _LINKS: tuple[tuple[str, str, dict[str, str], tuple[str, ...]], ...] = (
     (
@@ -40,6 +41,7 @@ _LINKS: tuple[tuple[str, str, dict[str, str], tuple[str, ...]], ...] = (
     ),
     ("sendMessage", "202", _RUN, ("getRun", "followRun", "cancelRun")),
     ("sendMessage", "202", _ANSWER, ("continueMessage", "rateMessage", "unrateMessage")),
+    ("sendMessage", "202", _QUESTION, ("retryMessage",)),
     (
         "uploadAttachment",
         "201",
@@ -53,6 +55,7 @@ _LINKS: tuple[tuple[str, str, dict[str, str], tuple[str, ...]], ...] = (
         ("getAssistant", "updateAssistant", "deleteAssistant"),
     ),
     ("retryMessage", "202", _RUN, ("getRun", "followRun", "cancelRun")),
+    ("retryMessage", "202", _ANSWER, ("getComparison",)),
     ("continueMessage", "202", _RUN, ("getRun", "followRun", "cancelRun")),
     ("continueMessage", "202", _RUN, ("getRun", "followRun", "cancelRun")),
 )

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI
@@ -65,12 +65,18 @@ def problem(
 
 def install(app: FastAPI) -> None:
     """Makes every error of `app` a problem."""
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(RunError, _run_error)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(OperationalError, _database)
-    app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
+
+
+async def of(request: Request, error: Exception) -> Response:
+    """The problem for an error that is one of `EXPECTED`."""
+    for kind, handler in _HANDLERS.items():
+        if isinstance(error, kind):
+            return await handler(request, error)
+    raise error
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
@@ -132,6 +138,16 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         headers["Allow"] = ", ".join(sorted(_methods(request)))
     return problem(error.status_code, code, detail, headers=headers)
+
+
+_HANDLERS: Final = {
+    Refused: _refused,
+    RunError: _run_error,
+    OperationalError: _database,
+    HTTPException: _http,
+}
+# What routes raise in the ordinary course of things.
+EXPECTED: Final[tuple[type[Exception], ...]] = tuple(_HANDLERS)
 
 
 def _methods(request: Request) -> set[str]:

@@ -135,6 +135,13 @@ class ChangeConversation(_Wire):
     )
 
 
+class NewCopy(_Wire):
+    message_id: Identifier | None = Field(
+        None, description="The last message of the copy. Left out: the end of the active branch."
+    )
+    title: Title | None = Field(None, description="Left out: that of the conversation.")
+
+
 class NewMessage(_Wire):
     content: Annotated[str, StringConstraints(min_length=1)]
     model: ModelName | None = None
@@ -158,6 +165,14 @@ class NewMessage(_Wire):
 class NewRun(_Wire):
     model: ModelName | None = None
     parameters: Parameters | None = None
+
+
+class NewAnswer(NewRun):
+    beside: StrictBool = Field(
+        False,
+        description="Whether to compare it with the answer at the end of the active branch: it may"
+        " be written at the same time as others to this message, and the branch stays.",
+    )
 
 
 _FILES = "Ids of files with text that you uploaded, whose text a model gets with every prompt."
@@ -260,7 +275,9 @@ class ConversationBody(_Wire):
     created_at: str
     updated_at: str
     last_message_at: str
-    active_run_id: str | None = Field(description="The answer that is being written now.")
+    active_run_id: str | None = Field(
+        description="The answer that is being written now, or one of those."
+    )
     active_message_id: str | None = Field(
         description="The end of the active branch; null without messages."
     )
@@ -269,6 +286,9 @@ class ConversationBody(_Wire):
     tags: list[str]
     assistant_id: str | None = Field(
         description="The assistant that it began with, which may be gone by now."
+    )
+    unread: bool = Field(
+        description="Whether its last answer has ended, not by Stop, and was not read since."
     )
 
 
@@ -388,6 +408,10 @@ class MessageBody(_Wire):
     error: RunErrorBody | None
     usage: Usage | None
     reasoning: str | None = Field(description="What the model thought before it answered.")
+    reasoning_seconds: float | None = Field(description="For how long. null: nobody knows.")
+    credential_id: str | None = Field(
+        description="Which of your credentials in Papita the newest run of the answer used."
+    )
     feedback: FeedbackBody | None
     attachments: list[AttachmentBody]
     sources: list[SourceBody] = Field(
@@ -396,6 +420,10 @@ class MessageBody(_Wire):
     )
     tool_calls: list[ToolCallBody] = Field(description="In the order in which they were asked for.")
     siblings: SiblingsBody
+    compared_with: list[str] = Field(
+        description="The answers of its comparison in the order asked for, itself among them, at"
+        " most 8; empty if it is in none."
+    )
 
 
 class SnippetPart(_Wire):
@@ -422,9 +450,14 @@ class MessagePage(_Wire):
     next_cursor: str | None = Field(description="Give it as `before` to get what is older.")
 
 
+class Comparison(_Wire):
+    items: list[MessageBody] = Field(description="In the order in which they were asked for.")
+
+
 class SentBody(_Wire):
     message_id: str = Field(description="The assistant's message.")
     run_id: str
+    user_message_id: str = Field(description="The message that is answered.")
 
 
 class RunBody(_Wire):
@@ -454,11 +487,21 @@ class EventBody(_Wire):
 
 class ModelBody(_Wire):
     id: str
+    input_usd: float | None = Field(description="US dollars per million tokens; null: unknown.")
+    output_usd: float | None = Field(description="The same, of what the model writes.")
+    context_window: int | None = Field(description="Tokens of prompt and answer together.")
 
 
 class ModelList(_Wire):
-    models: list[ModelBody]
+    models: list[ModelBody] = Field(description="Without those that only transcribe.")
     default: str | None
+    transcribes: str | None = Field(
+        description="The model that turns recordings into text; null: there is none."
+    )
+
+
+class TranscriptionBody(_Wire):
+    text: str = Field(description="What is said in the recording; empty if no word is.")
 
 
 class HealthBody(_Wire):

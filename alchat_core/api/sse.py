@@ -61,10 +61,10 @@ class EventStream(Response):
                 if not live:
                     break
                 await signal.wait()
+                live = self._events.watch(self._run_id, signal)
                 if loop.time() - sent_at >= HEARTBEAT_SECONDS - 0.5:
                     await _body(send, b": \n\n")
                     sent_at = loop.time()
-                    live = self._events.watch(self._run_id, signal)
                 if beat.when() <= loop.time():
                     beat = loop.call_later(HEARTBEAT_SECONDS, signal.set)
             await _body(send, b"", more=False)

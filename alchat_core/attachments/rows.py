@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from alchat_core.attachments.models import Attachment
 from alchat_core.db.tables import attachments, message_attachments
 from alchat_core.errors import InvalidInput
+from sqlkit import Prepared
 
 COLUMNS = (
     attachments.c.id,
@@ -40,7 +41,9 @@ _ALL = (
     .order_by(message_attachments.c.message_id, message_attachments.c.position)
 )
 _OF_MESSAGES = _ALL.where(message_attachments.c.message_id.in_(bindparam("wanted", expanding=True)))
-_OF_CONVERSATION = _ALL.where(message_attachments.c.conversation_id == bindparam("conversation"))
+_OF_CONVERSATION = Prepared(
+    _ALL.where(message_attachments.c.conversation_id == bindparam("conversation"))
+)
 
 Attached = dict[str, tuple[Attachment, ...]]
 
@@ -99,8 +102,7 @@ def of_message(connection: Connection, message_id: str) -> tuple[Attachment, ...
 
 def of_conversation(connection: Connection, conversation_id: str) -> Attached:
     """The files of all messages of a conversation, whatever their branch."""
-    rows = connection.execute(_OF_CONVERSATION, {"conversation": conversation_id})
-    return gather(rows.all())
+    return gather(_OF_CONVERSATION.rows(connection, {"conversation": conversation_id}))
 
 
 def gather(rows: Sequence[Sequence[object]]) -> Attached:

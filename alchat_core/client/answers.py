@@ -9,16 +9,24 @@ from typing import Any
 from alchat_core.client.calls import Calls, given, segment
 from alchat_core.client.followers import Follower
 from alchat_core.client.reading import run_of
-from alchat_core.client.values import Run, Sent
+from alchat_core.client.values import Model, Models, Run, Sent
 
 
 class AnswerCalls(Calls):
     def models(self) -> tuple[str, ...]:
         """Names of the models, the default first."""
+        return tuple(model.id for model in self.model_list())
+
+    def model_list(self) -> Models:
+        """The models with what they cost, the default first."""
         found = self._call("GET", "/api/models")
-        names = [item["id"] for item in found["models"]]
-        default = found.get("default")
-        return tuple(dict.fromkeys([default, *names] if default else names))
+        return Models(
+            tuple(
+                Model(item["id"], item["inputUsd"], item["outputUsd"], item["contextWindow"])
+                for item in found["models"]
+            ),
+            found.get("transcribes"),
+        )
 
     def send(
         self,
@@ -46,17 +54,27 @@ class AnswerCalls(Calls):
             f"/api/conversations/{segment(conversation_id)}/messages", body, idempotency_key
         )
 
+    def mark_read(self, run_id: str) -> None:
+        """The user has read the answer of that run; its conversation is not `unread` any more."""
+        self._call("POST", f"/api/runs/{segment(run_id)}/read")
+
     def retry(
         self,
         user_message_id: str,
         model: str | None = None,
         idempotency_key: str | None = None,
         parameters: Mapping[str, Any] | None = None,
+        *,
+        beside: bool = False,
     ) -> Sent:
-        """One more answer to a message of the user."""
+        """One more answer to a message of the user.
+
+        `beside`: to be compared with the answer that ends the active branch, which it leaves where
+        it is; at most four are written at a time.
+        """
         return self._start(
             f"/api/messages/{segment(user_message_id)}/runs",
-            given(model=model, parameters=parameters),
+            given(model=model, parameters=parameters, beside=beside or None),
             idempotency_key,
         )
 
@@ -89,4 +107,4 @@ class AnswerCalls(Calls):
         """Starts an answer; without a key of the caller's own it gets one."""
         key = idempotency_key or uuid.uuid4().hex
         found = self._call("POST", path, body=body, headers={"Idempotency-Key": key})
-        return Sent(found["messageId"], found["runId"])
+        return Sent(found["messageId"], found["runId"], found["userMessageId"])

@@ -145,6 +145,16 @@ class ConversationCalls(Calls):
         """Takes a deletion back. `NotFound`, too, when the time for it is over."""
         return conversation_of(self._call("POST", f"{_path(conversation_id)}/restore"))
 
+    def copy_conversation(
+        self, conversation_id: str, message_id: str | None = None, *, title: str | None = None
+    ) -> Conversation:
+        """A new one with the active branch, or with the one that ends in that message.
+
+        Without a title of its own it has that of the conversation.
+        """
+        body = given(message_id=message_id, title=title)
+        return conversation_of(self._call("POST", f"{_path(conversation_id)}/copy", body=body))
+
     def messages(
         self, conversation_id: str, before: str | None = None, limit: int = 100
     ) -> Page[Message]:
@@ -155,6 +165,13 @@ class ConversationCalls(Calls):
             params={"before": before, "limit": limit},
         )
         return Page(tuple(message_of(item) for item in found["messages"]), found["nextCursor"])
+
+    def comparison(self, message_id: str) -> tuple[Message, ...]:
+        """The answers with which that one is compared, itself among them, in the order asked for;
+        none if it is in no comparison.
+        """
+        found = self._call("GET", f"/api/messages/{segment(message_id)}/comparison")
+        return tuple(message_of(item) for item in found["items"])
 
     def rate(
         self, message_id: str, rating: Literal["up", "down"], comment: str | None = None

@@ -71,6 +71,7 @@ def conversation_of(item: Mapping[str, Any]) -> Conversation:
         parameters=item.get("parameters"),
         title_pending=item.get("titlePending", False),
         tools=tuple(item.get("tools", ())),
+        unread=item.get("unread", False),
     )
 
 
@@ -156,11 +157,14 @@ def message_of(item: Mapping[str, Any]) -> Message:
         error=_failure(item["error"]),
         usage=item["usage"],
         reasoning=item.get("reasoning"),
+        reasoning_seconds=item.get("reasoningSeconds"),
+        credential_id=item.get("credentialId"),
         siblings=_siblings(item.get("siblings")),
         feedback=feedback_of(rated) if (rated := item.get("feedback")) else None,
         attachments=tuple(attachment_of(one) for one in item.get("attachments", ())),
         sources=tuple(_source(one) for one in item.get("sources", ())),
         tool_calls=tuple(_tool_call(one) for one in item.get("toolCalls", ())),
+        compared_with=tuple(item.get("comparedWith", ())),
     )
 
 

@@ -8,6 +8,7 @@ from alchat_core.client.attachments import AttachmentCalls
 from alchat_core.client.conversations import ConversationCalls
 from alchat_core.client.shares import ShareCalls
 from alchat_core.client.tools import ToolCalls
+from alchat_core.client.transcriptions import TranscriptionCalls
 from alchat_core.client.transfers import TransferCalls
 from alchat_core.client.usage import UsageCalls
 
@@ -21,5 +22,6 @@ class UserClient(
     ShareCalls,
     ToolCalls,
     UsageCalls,
+    TranscriptionCalls,
 ):
     """All that one user can ask for. Raises `AlChatError`."""

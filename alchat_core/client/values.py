@@ -56,6 +56,7 @@ class Conversation:
     parameters: Mapping[str, Any] | None = None
     title_pending: bool = False
     tools: tuple[str, ...] = ()
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,8 @@ class ToolCall:
 @dataclass(frozen=True, slots=True)
 class Message:
     """While `run.state` is queued or running, follow the run from 0: what its events say comes
-    after `content`, which is empty unless the answer is being continued.
+    after `content`, which is empty unless the answer is being continued. `compared_with` are the
+    ids of all answers of its comparison in the order asked for, its own among them.
     """
 
     id: str
@@ -214,11 +216,37 @@ class Message:
     error: RunFailure | None
     usage: Mapping[str, Any] | None
     reasoning: str | None = None
+    reasoning_seconds: float | None = None
+    credential_id: str | None = None
     siblings: Siblings | None = None
     feedback: Feedback | None = None
     attachments: tuple[Attachment, ...] = ()
     sources: tuple[Source, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    compared_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """US dollars per million tokens read and written, and its window in tokens; None is unknown."""
+
+    id: str
+    input_usd: float | None = None
+    output_usd: float | None = None
+    context_window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Models for a chat, the default first. `transcribes` is the one that `transcribe` asks, None
+    if there is none. Iterating gives the models.
+    """
+
+    items: tuple[Model, ...]
+    transcribes: str | None = None
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self.items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +272,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """`message_id` is the assistant's message."""
+    """`message_id` is the assistant's message, `user_message_id` the one that it answers."""
 
     message_id: str
     run_id: str
+    user_message_id: str
 
 
 @dataclass(frozen=True, slots=True)

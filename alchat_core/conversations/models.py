@@ -41,6 +41,7 @@ class Conversation:
     temporary: bool = False
     folder: str | None = None
     assistant_id: str | None = None
+    unread: bool = False
     tags: tuple[str, ...] = ()
     system_prompt: str | None = None
     parameters: dict[str, Any] | None = None
@@ -63,6 +64,7 @@ class Conversation:
             "folder": self.folder,
             "tags": self.tags,
             "assistantId": self.assistant_id,
+            "unread": self.unread,
         }
 
     def as_detail(self) -> dict[str, Any]:
@@ -88,7 +90,10 @@ class Siblings:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """While `run_state` is queued or running, the run's events have what comes after `content`."""
+    """While `run_state` is queued or running, the run's events have what comes after `content`.
+
+    `compared_with` are the answers of its comparison in the order asked for, itself among them.
+    """
 
     id: str
     conversation_id: str
@@ -104,9 +109,12 @@ class Message:
     reasoning: str | None = None
     sources: list[dict[str, Any]] | None = None
     tool_calls: list[dict[str, Any]] | None = None
+    reasoning_ms: int | None = None
+    credential_id: str | None = None
     siblings: Siblings | None = None
     feedback: dict[str, Any] | None = None
     attachments: tuple[Attachment, ...] = ()
+    compared_with: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         siblings = self.siblings or Siblings(1, 0, (self.id,))
@@ -122,6 +130,8 @@ class Message:
             "error": self.error,
             "usage": self.usage,
             "reasoning": self.reasoning,
+            "reasoningSeconds": None if self.reasoning_ms is None else self.reasoning_ms / 1000,
+            "credentialId": self.credential_id,
             "feedback": self.feedback,
             "sources": self.sources or [],
             "toolCalls": [
@@ -133,6 +143,7 @@ class Message:
                 "index": siblings.index,
                 "ids": siblings.ids,
             },
+            "comparedWith": self.compared_with,
         }
 
 

@@ -17,12 +17,15 @@ from alchat_core.conversations.models import UNTITLED
 from alchat_core.conversations.words import Query, indexed, snippet
 from alchat_core.db.tables import conversations, search_texts
 from alchat_core.ids import iso
+from sqlkit import Prepared
 
 # Of a longer message the snippet shows the beginning, if nothing is found before.
 MAX_SNIPPET_SOURCE = 200_000
 
-_OWNERS = select(conversations.c.id, conversations.c.owner).where(
-    conversations.c.id.in_(bindparam("wanted", expanding=True)), ~conversations.c.temporary
+_OWNER = Prepared(
+    select(conversations.c.owner).where(
+        conversations.c.id == bindparam("wanted"), ~conversations.c.temporary
+    )
 )
 _of_it = search_texts.c.conversation_id == bindparam("conversation")
 _MESSAGE = update(search_texts).where(_of_it, search_texts.c.message_id == bindparam("message"))
@@ -31,11 +34,13 @@ _WORDS: dict[str, Any] = {
     "sqlite": bindparam("found"),
     "postgresql": func.array_to_tsvector(cast(bindparam("found"), ARRAY(Text))),
 }
-_CHANGE_MESSAGE = {name: _MESSAGE.values(words=words) for name, words in _WORDS.items()}
-_CHANGE_TITLE = {name: _TITLE.values(words=words) for name, words in _WORDS.items()}
+_CHANGE_MESSAGE = {name: Prepared(_MESSAGE.values(words=words)) for name, words in _WORDS.items()}
+_CHANGE_TITLE = {name: Prepared(_TITLE.values(words=words)) for name, words in _WORDS.items()}
 _ADD = {
-    name: insert(search_texts).values(
-        conversation_id=bindparam("conversation"), message_id=bindparam("message"), words=words
+    name: Prepared(
+        insert(search_texts).values(
+            conversation_id=bindparam("conversation"), message_id=bindparam("message"), words=words
+        )
     )
     for name, words in _WORDS.items()
 }
@@ -56,16 +61,15 @@ class Entry:
 
 def put(connection: Connection, entries: Iterable[Entry]) -> None:
     """Brings the index in line with what has been written in the same unit."""
-    entries = [entry for entry in entries if entry.text or not entry.new]
-    if not entries:
-        return
-    wanted = sorted({entry.conversation_id for entry in entries})
-    owners: dict[str, str] = {
-        row[0]: row[1] for row in connection.execute(_OWNERS, {"wanted": wanted})
-    }
+    owners: dict[str, str | None] = {}
     engine = connection.dialect.name
     for entry in entries:
-        owner = owners.get(entry.conversation_id)
+        if entry.new and not entry.text:
+            continue
+        if entry.conversation_id not in owners:
+            row = _OWNER.first(connection, {"wanted": entry.conversation_id})
+            owners[entry.conversation_id] = None if row is None else row.owner
+        owner = owners[entry.conversation_id]
         if owner is None:
             continue
         words = indexed(owner, entry.text)
@@ -75,10 +79,10 @@ def put(connection: Connection, entries: Iterable[Entry]) -> None:
             "found": " ".join(words) if engine == "sqlite" else words,
         }
         change = (_CHANGE_MESSAGE if entry.message_id else _CHANGE_TITLE)[engine]
-        if not entry.new and connection.execute(change, given).rowcount:
+        if not entry.new and change.run(connection, given):
             continue
         if words:
-            connection.execute(_ADD[engine], given)
+            _ADD[engine].run(connection, given)
 
 
 def put_words(
@@ -98,7 +102,7 @@ def put_words(
         if words
     ]
     if rows:
-        connection.execute(_ADD[engine], rows)
+        _ADD[engine].run(connection, *rows)
 
 
 def conversations_with(connection: Connection, owner: str, query: Query) -> Any:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
+    func,
     insert,
     literal,
     select,
@@ -34,6 +35,7 @@ from alchat_core.conversations.search import Entry, Filters, Hit, conversations_
 from alchat_core.conversations.tree import (
     ACTIVE_LEAF,
     active_leaf,
+    comparison,
     newest_leaf_below,
     path,
     with_siblings,
@@ -53,6 +55,17 @@ _active_run = (
     .scalar_subquery()
     .label("active_run_id")
 )
+# The answer at the end of the active branch has ended, not by Stop, and was not read since.
+_unread = (
+    exists()
+    .where(
+        runs.c.message_id == ACTIVE_LEAF,
+        runs.c.state.in_(("completed", "failed", "interrupted")),
+        runs.c.id > func.coalesce(conversations.c.seen_run_id, ""),
+    )
+    .correlate(conversations)
+    .label("unread")
+)
 CONVERSATION = select(
     conversations.c.id,
     conversations.c.title,
@@ -67,6 +80,7 @@ CONVERSATION = select(
     conversations.c.temporary,
     conversations.c.folder,
     conversations.c.assistant_id,
+    _unread,
 ).where(conversations.c.deleted_at.is_(None))
 _ONE = CONVERSATION.add_columns(
     conversations.c.system_prompt, conversations.c.parameters, conversations.c.tools
@@ -77,6 +91,33 @@ _TAGS = (
     .order_by(conversation_tags.c.tag)
 )
 _ADD = insert(conversations)
+_OF_RUN = select(runs.c.conversation_id).where(
+    runs.c.id == bindparam("run"), runs.c.owner == bindparam("who")
+)
+_READ_UP_TO = (
+    update(conversations)
+    .where(
+        conversations.c.id == bindparam("conversation"),
+        func.coalesce(conversations.c.seen_run_id, "") < bindparam("run"),
+    )
+    .values(seen_run_id=bindparam("run"))
+)
+# An answer that was begun before and is still being written is no part of what was read before.
+_OLDER_ACTIVE = select(func.min(runs.c.id)).where(
+    runs.c.conversation_id == bindparam("conversation"), runs.c.id < bindparam("run"), ACTIVE
+)
+_BEFORE = select(func.max(runs.c.id)).where(
+    runs.c.conversation_id == bindparam("conversation"), runs.c.id < bindparam("run")
+)
+_OWNED = (
+    select(messages.c.parent_id)
+    .join(conversations, conversations.c.id == messages.c.conversation_id)
+    .where(
+        messages.c.id == bindparam("message"),
+        conversations.c.owner == bindparam("who"),
+        conversations.c.deleted_at.is_(None),
+    )
+)
 _PARENT = select(messages.c.parent_id).where(
     messages.c.id == bindparam("message"), messages.c.conversation_id == bindparam("conversation")
 )
@@ -309,6 +350,24 @@ class ConversationService:
 
         return await self._database.write(unit)
 
+    async def read_answer(self, owner: str, run_id: str) -> None:
+        """Remembers that the owner has read it, and with it all before it, but for what is still
+        being written beside it. Raises `NotFound`.
+        """
+
+        def unit(connection: Connection) -> None:
+            given = {"run": run_id, "who": owner}
+            conversation_id = connection.scalar(_OF_RUN, given)
+            if conversation_id is None:
+                raise NotFound
+            given["conversation"] = conversation_id
+            older = connection.scalar(_OLDER_ACTIVE, given)
+            if older is not None:
+                given["run"] = connection.scalar(_BEFORE, {**given, "run": older}) or ""
+            connection.execute(_READ_UP_TO, given)
+
+        await self._database.write(unit)
+
     async def delete(self, owner: str, conversation_id: str) -> bool:
         """Hides it at once. True: for good, so that `delete_for_good` has to follow."""
 
@@ -373,6 +432,19 @@ class ConversationService:
 
         found = await self._database.read(unit)
         return Page(tuple(found), found[0].id if found and found[0].parent_id else None)
+
+    async def comparison(self, owner: str, message_id: str) -> tuple[Message, ...]:
+        """The answers with which that one is compared, itself among them, in the order asked for;
+        none if it is in no comparison. Raises `NotFound`.
+        """
+
+        def unit(connection: Connection) -> list[Message]:
+            row = connection.execute(_OWNED, {"message": message_id, "who": owner}).first()
+            if row is None:
+                raise NotFound
+            return with_feedback(connection, comparison(connection, message_id, row.parent_id))
+
+        return tuple(await self._database.read(unit))
 
 
 def _read_number(cursor: str) -> int:

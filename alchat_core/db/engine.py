@@ -28,6 +28,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from sqlkit import ask_idle_connections
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -50,6 +52,7 @@ class Database:
         self._connections: dict[str, Connection] = {}
         self._local: Engine | None = None
         self._remote: AsyncEngine | None = None
+        self._reading: AsyncEngine | None = None
         if self.sqlite:
             self._local = create_engine(
                 url,
@@ -67,13 +70,17 @@ class Database:
             self._keeper.start()
         else:
             self._remote = create_async_engine(
-                url, hide_parameters=True, pool_size=10, max_overflow=10, pool_pre_ping=True
+                url, hide_parameters=True, pool_size=10, max_overflow=10
             )
+            ask_idle_connections(self._remote.sync_engine)
+            # Each statement that reads sees what is committed, with a transaction and without: so
+            # the way to begin and to end one is saved.
+            self._reading = self._remote.execution_options(isolation_level="AUTOCOMMIT")
 
     async def read(self, unit: Unit[T], *, slow: bool = False) -> T:
         """Runs `unit`, which only reads."""
-        if self._remote is not None:
-            async with self._remote.connect() as remote:
+        if self._reading is not None:
+            async with self._reading.connect() as remote:
                 return await remote.run_sync(unit)
         if slow:
             return await asyncio.to_thread(self._read_apart, unit)

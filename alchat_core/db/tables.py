@@ -58,6 +58,8 @@ conversations = Table(
     Column("title_origin", String(8)),
     # Ids of the tool servers that its answers may use; one that is gone by now is passed over.
     Column("tools", JSON(none_as_null=True)),
+    # The newest run whose answer the owner has read. No foreign key: it is only compared.
+    Column("seen_run_id", ID),
 )
 Index(
     "ix_conversations_deleted_at",
@@ -102,12 +104,17 @@ messages = Table(
     Column("created_at", BigInteger, nullable=False),
     # What the model thought before it answered; no provider reads it again.
     Column("reasoning", Text),
+    # For how long, where that is known.
+    Column("reasoning_ms", BigInteger),
     # The excerpts of attached files that the answer was given, as `run.sources` lists them.
     Column("sources", JSON(none_as_null=True)),
     # Of all runs that wrote it.
     Column("usage", JSON(none_as_null=True)),
     # The tools that were called for it and what they said, in order (`alchat_core.tools.models`).
     Column("tool_calls", JSON(none_as_null=True)),
+    # Of an answer that was asked for beside another: the first answer of that comparison, which
+    # itself has none. No foreign key: both are deleted with their conversation.
+    Column("beside", ID),
 )
 Index("ix_messages_conversation_id_id", messages.c.conversation_id, messages.c.id)
 Index("ix_messages_parent_id", messages.c.parent_id)
@@ -215,6 +222,8 @@ runs = Table(
     Column("completion_tokens", BigInteger, nullable=False, server_default="0"),
     Column("cost_nano", BigInteger),
     Column("price_source", String(40)),
+    # Which of the answers that are written beside each other.
+    Column("lane", Integer, nullable=False, server_default="0"),
 )
 # Written out, not bound: only so can the partial indexes below serve the query.
 ACTIVE = runs.c.state.in_([literal_column("'queued'"), literal_column("'running'")])
@@ -222,10 +231,11 @@ Index("ix_runs_conversation_id", runs.c.conversation_id)
 Index("ix_runs_message_id", runs.c.message_id)
 Index("ix_runs_user_message_id", runs.c.user_message_id)
 Index("ix_runs_owner_created_at", runs.c.owner, runs.c.created_at)
-# One answer at a time in a conversation; the database says so, not only the code.
+# One answer at a time in a lane of a conversation; the database says so, not only the code.
 Index(
     "uq_runs_active",
     runs.c.conversation_id,
+    runs.c.lane,
     unique=True,
     sqlite_where=text("state IN ('queued', 'running')"),
     postgresql_where=text("state IN ('queued', 'running')"),

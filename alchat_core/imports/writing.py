@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
 from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
 from sqlalchemy.engine import Connection
@@ -19,10 +19,12 @@ from sqlalchemy.engine import Connection
 from alchat_core.conversations.search import put_words
 from alchat_core.db.engine import Database
 from alchat_core.db.tables import (
+    attachments,
     conversation_tags,
     conversations,
     feedback,
     import_origins,
+    message_attachments,
     messages,
 )
 from alchat_core.ids import new_id, now_ms
@@ -43,6 +45,8 @@ _ABOUT = (
     "folder",
     "system_prompt",
     "parameters",
+    "assistant_id",
+    "tools",
 )
 
 
@@ -60,6 +64,7 @@ class Writing:
         self._chars = 0
         self._ids: list[str] = []
         self._conversation = ""
+        self._temporary = False
         self._origin: tuple[str, str] | None = None
         self._finished: list[tuple[str, int]] = []
         self.written: list[str] = []
@@ -68,20 +73,21 @@ class Writing:
     async def begin(
         self, about: dict[str, Any], words: str, origin: tuple[str, str] | None
     ) -> None:
-        """`about` names what stands in `Found`, `words` are those of the title for the index,
-        `origin` is source and id there.
+        """`about` names what stands in `Found` (and in a copy: assistant_id, tools and temporary),
+        `words` are those of the title for the index, `origin` is source and id there.
         """
         made = self._conversation = new_id("conv")
         self._ids = []
         self._origin = origin
         now = now_ms()
+        temporary = self._temporary = bool(about.get("temporary"))
         row = {
             **{name: about.get(name) for name in _ABOUT},
             "id": made,
             "owner": self._owner,
             "updated_at": now,
             "deleted_at": now + HIDDEN_MS,
-            "temporary": False,
+            "temporary": temporary,
             "title_origin": "user",
         }
         tags = [{"conversation_id": made, "tag": tag} for tag in about.get("tags") or ()]
@@ -90,20 +96,25 @@ class Writing:
             connection.execute(insert(conversations), row)
             if tags:
                 connection.execute(insert(conversation_tags), tags)
-            put_words(connection, made, [(None, words)])
+            if not temporary:
+                put_words(connection, made, [(None, words)])
 
         await self._add(step, 1, 0)
 
     async def messages(self, rows: Sequence[Sequence[Any]]) -> None:
         """Each is (place of the parent, role, content, reasoning, model, created at, rating,
-        comment, sources, words), the parent's among all messages of the conversation.
+        comment, sources, words), the parent's among all messages of the conversation; a copy
+        adds tool calls and ids of files.
         """
         made = self._conversation
+        temporary = self._temporary
         added, rated, words = [], [], []
+        attached: dict[str, list[str]] = {}
         size = 0
         for row in rows:
             parent, role, content, reasoning, model, created_at = row[:6]
-            rating, comment, sources, found = row[6:]
+            rating, comment, sources, found = row[6:10]
+            calls, files = row[10:] or (None, ())
             message_id = new_id("msg")
             added.append(
                 {
@@ -116,8 +127,11 @@ class Writing:
                     "created_at": created_at,
                     "reasoning": reasoning,
                     "sources": sources,
+                    "tool_calls": calls,
                 }
             )
+            if files:
+                attached[message_id] = list(files)
             self._ids.append(message_id)
             words.append((message_id, found))
             size += len(content) + len(reasoning or "")
@@ -136,7 +150,10 @@ class Writing:
             connection.execute(insert(messages), added)
             if rated:
                 connection.execute(insert(feedback), rated)
-            put_words(connection, made, words)
+            if attached:
+                _attach(connection, made, attached)
+            if not temporary:
+                put_words(connection, made, words)
 
         if added:
             await self._add(step, len(added), size)
@@ -184,6 +201,27 @@ class Writing:
         self._chars += chars
         if self._rows >= ROWS_AT_ONCE or self._chars >= CHARS_AT_ONCE:
             await self.flush()
+
+
+def _attach(connection: Connection, conversation_id: str, files: dict[str, list[str]]) -> None:
+    """The files of messages, but for those that are deleted by now."""
+    wanted = {one for ids in files.values() for one in ids}
+    there = set(
+        connection.scalars(select(attachments.c.id).where(attachments.c.id.in_(sorted(wanted))))
+    )
+    rows = [
+        {
+            "message_id": message_id,
+            "position": position,
+            "attachment_id": one,
+            "conversation_id": conversation_id,
+        }
+        for message_id, ids in files.items()
+        for position, one in enumerate(ids)
+        if one in there
+    ]
+    if rows:
+        connection.execute(insert(message_attachments), rows)
 
 
 def _remember(connection: Connection, owner: str, origin: tuple[str, str], made: str) -> None:

@@ -1,4 +1,5 @@
-"""Asks an OpenAI-compatible provider for an answer, or for its models, with the key as argument.
+"""Asks an OpenAI-compatible provider for an answer, for its models, or for what is said in a
+recording, with the key as argument.
 
 One SDK client over aiohttp for all users and origins, which holds no key; the raw stream is read,
 since the SDK's chunk objects cost several times as much as the rest. Every failure becomes a
@@ -48,6 +49,8 @@ from alchat_core.providers.lines import (
 )
 from alchat_core.providers.parameters import THEIRS, parameter_refused
 from alchat_core.providers.traced import traced
+from alchat_core.providers.transcribing import PATH as TRANSCRIPTIONS
+from alchat_core.providers.transcribing import Recording, of_a_recording, tokens_of
 from alchat_core.settings import Settings, origin_of
 
 # Asked for in this order when a conversation names no model and the administrator none either.
@@ -299,6 +302,65 @@ class Provider:
             raise _cut_off()
         if "tools" in parameters:
             answer.calls = [call for call in reader.calls if call.name]
+
+    async def transcribe(
+        self,
+        loan: Loan,
+        model: str,
+        recording: Recording,
+        answer: Answer,
+        language: str | None = None,
+    ) -> str:
+        """What is said in a recording. Raises `RunError`."""
+        base_url = self._guard.check(loan.base_url)
+        fields = {"model": model, "response_format": "json"}
+        if language:
+            fields["language"] = language
+        try:
+            async with asyncio.timeout(self._first_token):
+                with self._breaker.asking(origin_of(base_url), _is_down):
+                    response = await self._upload(loan, base_url, fields, recording)
+                answer.taken = True
+                try:
+                    body = await _read_object(response)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise RunError("provider-timeout") from None
+        except OpenAIError as error:
+            raise of_a_recording(explain(error)) from None
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError):
+            raise RunError("provider-error") from None
+        answer.usage = tokens_of(body)
+        text = body.get("text")
+        if not isinstance(text, str):
+            raise RunError("provider-error")
+        return text.strip()
+
+    async def _upload(
+        self, loan: Loan, base_url: str, fields: dict[str, str], recording: Recording
+    ) -> httpx2.Response:
+        options = _with_key(loan)
+        options["headers"] = {**options["headers"], "Content-Type": "multipart/form-data"}
+        tried_again = False
+        while True:
+            try:
+                # As `audio.transcriptions.create` of the SDK does, at this credential's address.
+                response: httpx2.Response = await self._client.post(
+                    base_url + TRANSCRIPTIONS,
+                    body=fields,
+                    files={"file": (recording.name, recording.data, recording.media_type)},
+                    cast_to=httpx2.Response,
+                    options=options,
+                    stream=True,
+                    stream_cls=AsyncStream[Any],
+                )  # type: ignore[assignment]
+            except APIConnectionError as error:
+                if tried_again or not _was_dropped(error):
+                    raise
+                tried_again = True
+            else:
+                return response
 
     @asynccontextmanager
     async def _open(

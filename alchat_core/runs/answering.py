@@ -27,6 +27,7 @@ from alchat_core.providers.backoff import pause_before
 from alchat_core.providers.lines import Called
 from alchat_core.providers.openai_compatible import Answer, Provider, Thought
 from alchat_core.providers.parameters import effective, parameter_refused, refused, sent_as
+from alchat_core.providers.transcribing import for_chat
 from alchat_core.runs.events import BUDGET, COMPLETED, RETRYING, SEAM, SOURCES, TRIMMED, Ending
 from alchat_core.runs.live import Live
 from alchat_core.runs.log import DatabaseLog
@@ -208,14 +209,22 @@ class Answering:
                 raise
             raise RunError("provider-cut-off") from None
 
-    async def models(self, user: User) -> tuple[str, ...]:
-        """Models of the user's credential, the default first. Raises `RunError`."""
+    async def models(self, user: User) -> tuple[str, tuple[str, ...]]:
+        """The provider's address and the models there, the default first. Raises `RunError`."""
         loan = await self._credentials.borrow(user)
         found = await self._provider.models(loan)
         preferred = self._settings.alchat_default_model
         if preferred:
             found = tuple(dict.fromkeys([preferred, *found]))
         self._keep_models(loan, found)
+        return loan.base_url, found
+
+    async def known(self, loan: Loan) -> tuple[str, ...]:
+        """All models of a credential, asked for now and then. Raises `RunError`."""
+        found, until = self._models.get(loan.credential_id, ((), 0))
+        if until <= now_ms():
+            found = await self._provider.models(loan)
+            self._keep_models(loan, found)
         return found
 
     async def _borrow(self, live: Live) -> Loan:
@@ -341,10 +350,7 @@ class Answering:
     async def _default_model(self, loan: Loan) -> str:
         if self._settings.alchat_default_model:
             return self._settings.alchat_default_model
-        found, until = self._models.get(loan.credential_id, ((), 0))
-        if until <= now_ms():
-            found = await self._provider.models(loan)
-            self._keep_models(loan, found)
+        found = for_chat(await self.known(loan))
         if not found:
             raise RunError(
                 "model-not-found",

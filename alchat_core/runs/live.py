@@ -8,6 +8,7 @@ from typing import Any
 
 from alchat_core.attachments.models import Attachment
 from alchat_core.auth import User
+from alchat_core.conversations.search import Entry
 from alchat_core.credential_manager import Loan
 from alchat_core.runs.events import CANCELLED, INTERRUPTED, Ending
 from alchat_core.usage.spent import Use
@@ -15,10 +16,13 @@ from alchat_core.usage.spent import Use
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """`message_id` is the assistant's message, `run_id` the run that writes it."""
+    """`message_id` is the assistant's message, `run_id` the run that writes it; `user_message_id`
+    is the message that it answers.
+    """
 
     message_id: str
     run_id: str
+    user_message_id: str
 
 
 STOPPED_SHORT = Ending(INTERRUPTED, {})
@@ -34,7 +38,9 @@ class Live:
     files of its assistant. `uses` are its requests so far, `usage_before` is what the text that is
     kept has used. `tools` are ids of tool servers, `calls` the tools that were called for this
     message, by earlier runs as well.
-    `loan` is one that was asked for before the run's rows were stored.
+    `beside` is the first answer of the comparison for which this one was asked.
+    `loan` is one that was asked for before the run's rows were stored. `entries` are to be put into
+    the search index beside its events.
     """
 
     id: str
@@ -59,3 +65,5 @@ class Live:
     usage_before: dict[str, Any] | None = None
     tools: tuple[str, ...] = ()
     calls: list[dict[str, Any]] = field(default_factory=list)
+    entries: tuple[Entry, ...] = ()
+    beside: str | None = None

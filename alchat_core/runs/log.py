@@ -11,11 +11,11 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import String, bindparam, func, insert, literal, select, update
+from sqlalchemy import BigInteger, String, bindparam, func, insert, literal, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -27,6 +27,7 @@ from alchat_core.metrics import Metrics
 from alchat_core.runs.events import REASONING, STARTED, TEXT, Ending, Event
 from alchat_core.usage.outbox import ADD as ADD_TO_OUTBOX
 from alchat_core.usage.spent import NOTHING, Spent, outbox_rows
+from sqlkit import Prepared, together
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +43,21 @@ class EventLog(Protocol):
     nothing below assumes that the writer and the follower are one process.
     """
 
-    def open(self, run_id: str, conversation_id: str, message_id: str, kept: str = "") -> None:
+    def open(
+        self,
+        run_id: str,
+        conversation_id: str,
+        message_id: str,
+        kept: str = "",
+        entries: Sequence[Entry] = (),
+        *,
+        aside: bool = False,
+    ) -> None:
         """Declares a new run, whose first event will be number 1.
 
-        `kept` is the beginning of the answer that is there already, from an earlier run.
+        `kept` is the beginning of the answer that is there already, from an earlier run. `entries`
+        go into the search index with the first events that are not in a hurry. `aside`: its model
+        is not what the next message asks.
         """
 
     def started(
@@ -90,10 +102,15 @@ class EventLog(Protocol):
         """
 
     def watch(self, run_id: str, signal: asyncio.Event) -> bool:
-        """Sets `signal` at every commit of this run, until `unwatch`. False: it is not live."""
+        """Sets `signal` at every commit of this run, until `unwatch`. False: nothing more will
+        come.
+        """
 
     def unwatch(self, run_id: str, signal: asyncio.Event) -> None:
         """Ends what `watch` began."""
+
+    def ended(self, run_id: str) -> bool:
+        """Whether the end of a run that was live a moment ago is stored."""
 
 
 class _Channel:
@@ -101,6 +118,7 @@ class _Channel:
 
     __slots__ = (
         "answer",
+        "aside",
         "asked_at",
         "closed",
         "conversation_id",
@@ -111,6 +129,7 @@ class _Channel:
         "done",
         "early",
         "ending",
+        "entries",
         "first_at",
         "lease_id",
         "message_id",
@@ -129,6 +148,8 @@ class _Channel:
         "starting",
         "tail",
         "tail_bytes",
+        "thinking_since",
+        "thought_seconds",
         "thoughts",
         "watchers",
     )
@@ -141,6 +162,8 @@ class _Channel:
         self.opened_at = self.asked_at = time.monotonic()
         self.first_at = 0.0
         self.number = 0
+        self.aside = False
+        self.entries: Sequence[Entry] = ()
         self.model: str | None = None
         self.credential_id: str | None = None
         self.credential_type: str | None = None
@@ -150,6 +173,7 @@ class _Channel:
         self.pieces: list[str] = []
         self.thoughts: list[str] = []
         self.reasoned: list[str] = []
+        self.thinking_since = self.thought_seconds = 0.0
         self.queue: list[tuple[str, dict[str, Any]]] = []
         self.pending: list[Event] = []
         self.answer: list[str] = [kept] if kept else []
@@ -194,6 +218,12 @@ class _Channel:
             self.answer.append(text)
             self.queue.append((TEXT, {"text": text}))
 
+    def decide(self) -> None:
+        """The model has come to an end of its thinking, if it was at it."""
+        if self.thinking_since:
+            self.thought_seconds += time.monotonic() - self.thinking_since
+            self.thinking_since = 0.0
+
     def show_ending(self) -> None:
         """Tells followers how the run ended although that cannot be stored now.
 
@@ -220,8 +250,8 @@ class _Channel:
             self.done.set()
 
 
-_INSERT_EVENT = insert(run_events)
-_START_RUN = (
+_INSERT_EVENT = Prepared(insert(run_events))
+_START_RUN = Prepared(
     update(runs)
     .where(runs.c.id == bindparam("run"))
     .values(
@@ -232,7 +262,7 @@ _START_RUN = (
         lease_id=bindparam("used_lease"),
     )
 )
-_END_RUN = (
+_END_RUN = Prepared(
     update(runs)
     .where(runs.c.id == bindparam("run"))
     .values(
@@ -251,7 +281,7 @@ _END_RUN = (
         price_source=bindparam("new_price_source"),
     )
 )
-_STORE_ANSWER = (
+_STORE_ANSWER = Prepared(
     update(messages)
     .where(messages.c.id == bindparam("message"))
     .values(
@@ -263,18 +293,23 @@ _STORE_ANSWER = (
             + bindparam("new_reasoning", type_=String),
             messages.c.reasoning,
         ),
+        reasoning_ms=func.coalesce(
+            func.coalesce(messages.c.reasoning_ms, literal(0))
+            + bindparam("new_reasoning_ms", type_=BigInteger),
+            messages.c.reasoning_ms,
+        ),
         usage=func.coalesce(
             bindparam("new_message_usage", type_=messages.c.usage.type), messages.c.usage
         ),
     )
 )
-_TOUCH = (
+_TOUCH = Prepared(
     update(conversations)
     .where(conversations.c.id == bindparam("conversation"))
     .values(
         updated_at=bindparam("now"),
         last_message_at=bindparam("now"),
-        # The next message asks the same model, unless that one has just failed.
+        # The next message asks the same model, unless that has just failed or was only compared.
         model=func.coalesce(bindparam("good_model"), conversations.c.model),
     )
 )
@@ -341,8 +376,20 @@ class DatabaseLog:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    def open(self, run_id: str, conversation_id: str, message_id: str, kept: str = "") -> None:
-        self._channels[run_id] = _Channel(run_id, conversation_id, message_id, kept)
+    def open(
+        self,
+        run_id: str,
+        conversation_id: str,
+        message_id: str,
+        kept: str = "",
+        entries: Sequence[Entry] = (),
+        *,
+        aside: bool = False,
+    ) -> None:
+        channel = _Channel(run_id, conversation_id, message_id, kept)
+        channel.entries = entries
+        channel.aside = aside
+        self._channels[run_id] = channel
 
     def started(
         self,
@@ -364,6 +411,7 @@ class DatabaseLog:
 
     def text(self, run_id: str, piece: str) -> None:
         channel = self._channels[run_id]
+        channel.decide()
         channel.pieces.append(piece)
         if not channel.spoke:
             channel.spoke = True
@@ -376,12 +424,14 @@ class DatabaseLog:
         if channel.pieces:
             channel.seal()
         channel.thoughts.append(piece)
+        channel.thinking_since = channel.thinking_since or time.monotonic()
         if not channel.reasoned:
             self._hurry.set()
         self._mark(channel)
 
     def note(self, run_id: str, kind: str, data: dict[str, Any]) -> None:
         channel = self._channels[run_id]
+        channel.decide()
         channel.seal()
         channel.queue.append((kind, data))
         self._hurry.set()
@@ -399,6 +449,7 @@ class DatabaseLog:
     async def finish(self, run_id: str, ending: Ending, spent: Spent = NOTHING) -> None:
         channel = self._channels[run_id]
         if channel.ending is None:
+            channel.decide()
             channel.ending = ending
             channel.spent = spent
             self._hurry.set()
@@ -407,7 +458,7 @@ class DatabaseLog:
         if spent.uses and not channel.settled:
             # Its rows are gone, and what it cost is owed all the same.
             rows = outbox_rows(run_id, spent.uses)
-            await self._database.write(lambda connection: connection.execute(ADD_TO_OUTBOX, rows))
+            await self._database.write(lambda connection: ADD_TO_OUTBOX.run(connection, *rows))
             self._tell_spent()
 
     async def discard(self, run_id: str, ending: Ending) -> None:
@@ -450,7 +501,7 @@ class DatabaseLog:
 
     def watch(self, run_id: str, signal: asyncio.Event) -> bool:
         channel = self._channels.get(run_id)
-        if channel is None:
+        if channel is None or channel.done.is_set():
             return False
         channel.watchers.add(signal)
         return True
@@ -459,6 +510,10 @@ class DatabaseLog:
         channel = self._channels.get(run_id)
         if channel is not None:
             channel.watchers.discard(signal)
+
+    def ended(self, run_id: str) -> bool:
+        channel = self._channels.get(run_id)
+        return channel is not None and channel.done.is_set()
 
     def last_number(self, run_id: str) -> int | None:
         """The number of the last visible event of a live run, None if it is not live."""
@@ -605,27 +660,29 @@ class DatabaseLog:
         ended = [_ended_row(c) for c in channels if c.closed]
         owed = [row for c in channels if c.closed for row in outbox_rows(c.run_id, c.spent.uses)]
 
+        # A first word waits for nothing that is not shown.
+        written = [c for c in channels if c.entries and (c.closed or not c.first_at)]
+        entries = [entry for c in written for entry in c.entries]
+        entries += [Entry(one["conversation"], one["message"], one["new_content"]) for one in ended]
+
         def unit(connection: Connection) -> None:
-            connection.execute(_INSERT_EVENT, events)
-            if names:
-                connection.execute(_START_RUN, names)
-            if ended:
-                connection.execute(_END_RUN, ended)
-                connection.execute(_STORE_ANSWER, ended)
-                connection.execute(_TOUCH, ended)
-                put(
-                    connection,
-                    [
-                        Entry(one["conversation"], one["message"], one["new_content"])
-                        for one in ended
-                    ],
-                )
-            if owed:
-                connection.execute(ADD_TO_OUTBOX, owed)
+            with together(connection):
+                _INSERT_EVENT.run(connection, *events)
+                if names:
+                    _START_RUN.run(connection, *names)
+                if ended:
+                    _END_RUN.run(connection, *ended)
+                    _STORE_ANSWER.run(connection, *ended)
+                    _TOUCH.run(connection, *ended)
+                if owed:
+                    ADD_TO_OUTBOX.run(connection, *owed)
+            put(connection, entries)
 
         await self._database.write(unit)
         for channel in channels:
             channel.settled = channel.closed
+        for channel in written:
+            channel.entries = ()
         if owed:
             self._tell_spent()
 
@@ -633,6 +690,7 @@ class DatabaseLog:
 def _ended_row(channel: _Channel) -> dict[str, Any]:
     assert channel.ending is not None  # noqa: S101 - `closed` means that there is one
     data = channel.ending.data
+    completed = channel.ending.state == "completed"
     return {
         "run": channel.run_id,
         "message": channel.message_id,
@@ -641,11 +699,12 @@ def _ended_row(channel: _Channel) -> dict[str, Any]:
         "last": channel.number,
         "new_state": channel.ending.state,
         "new_error": data if channel.ending.state == "failed" else None,
-        "good_model": channel.model if channel.ending.state == "completed" else None,
+        "good_model": channel.model if completed and not channel.aside else None,
         **channel.spent.columns(),
         "used_model": channel.model,
         "used_id": channel.credential_id,
         "used_type": channel.credential_type,
         "new_content": "".join(channel.answer),
         "new_reasoning": "".join(channel.reasoned) or None,
+        "new_reasoning_ms": round(channel.thought_seconds * 1000) if channel.reasoned else None,
     }

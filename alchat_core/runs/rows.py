@@ -22,13 +22,17 @@ from alchat_core.db.tables import (
     run_events,
     runs,
 )
-from alchat_core.errors import InvalidInput, KeyReused
+from alchat_core.errors import InvalidInput, KeyReused, RunActive
 from alchat_core.ids import now_ms
 from alchat_core.providers.parameters import effective, refused
 from alchat_core.runs.events import INTERRUPTED, REASONING, TEXT
 from alchat_core.runs.live import Live, Sent
 from alchat_core.usage.outbox import ADD as ADD_TO_OUTBOX
 from alchat_core.usage.spent import Use, outbox_rows
+from sqlkit import Prepared
+
+# Answers to one question that are written at the same time.
+LANES = 4
 
 # What is deleted is not there, although an undo may bring it back.
 _MINE = and_(conversations.c.owner == bindparam("who"), conversations.c.deleted_at.is_(None))
@@ -45,21 +49,28 @@ _running = (
     .where(runs.c.owner == bindparam("who"), ACTIVE)
     .scalar_subquery()
 )
-SCENE = select(
-    conversations.c.title,
-    conversations.c.model,
-    ACTIVE_LEAF,
-    _active,
-    _running,
-    conversations.c.system_prompt,
-    conversations.c.parameters,
-    or_(conversations.c.title.is_(None), conversations.c.title_origin == "words")
-    & ~conversations.c.temporary,
-    conversations.c.tools,
-    conversations.c.assistant_id,
-).where(conversations.c.id == bindparam("wanted"), _MINE)
-ROLE = select(messages.c.role).where(
-    messages.c.id == bindparam("message"), messages.c.conversation_id == bindparam("conversation")
+SCENE = Prepared(
+    select(
+        conversations.c.title,
+        conversations.c.model,
+        ACTIVE_LEAF.label("leaf"),
+        _active.label("active"),
+        _running.label("running"),
+        conversations.c.system_prompt,
+        conversations.c.parameters,
+        (
+            or_(conversations.c.title.is_(None), conversations.c.title_origin == "words")
+            & ~conversations.c.temporary
+        ).label("wants_title"),
+        conversations.c.tools,
+        conversations.c.assistant_id,
+    ).where(conversations.c.id == bindparam("wanted"), _MINE)
+)
+ROLE = Prepared(
+    select(messages.c.role).where(
+        messages.c.id == bindparam("message"),
+        messages.c.conversation_id == bindparam("conversation"),
+    )
 )
 OWNED_MESSAGE = (
     select(messages.c.conversation_id, messages.c.role, messages.c.content, messages.c.parent_id)
@@ -88,12 +99,30 @@ BROKEN_OFF = (
     .order_by(runs.c.id.desc())
     .limit(1)
 )
-ADD_MESSAGE = insert(messages)
-ADD_RUN = insert(runs)
+ADD_MESSAGE = Prepared(
+    insert(messages),
+    ("id", "conversation_id", "parent_id", "role", "content", "created_at", "beside"),
+)
+ADD_RUN = Prepared(
+    insert(runs),
+    (
+        "id",
+        "owner",
+        "conversation_id",
+        "message_id",
+        "user_message_id",
+        "state",
+        "model",
+        "created_at",
+        "last_event",
+        "parameters",
+        "lane",
+    ),
+)
 CITED = (
     update(messages).where(messages.c.id == bindparam("message")).values(sources=bindparam("found"))
 )
-MOVED = (
+MOVED = Prepared(
     update(conversations)
     .where(conversations.c.id == bindparam("conversation"))
     .values(
@@ -106,9 +135,35 @@ MOVED = (
         active_leaf_id=bindparam("leaf"),
     )
 )
-KEY = select(
-    idempotency_keys.c.digest, idempotency_keys.c.message_id, idempotency_keys.c.run_id
-).where(idempotency_keys.c.owner == bindparam("who"), idempotency_keys.c.key == bindparam("used"))
+# The active branch stays where it is, also in a conversation of old, where it ended in the newest.
+_STAYED = (
+    update(conversations)
+    .where(conversations.c.id == bindparam("conversation"))
+    .values(
+        updated_at=bindparam("now"),
+        last_message_at=bindparam("now"),
+        active_leaf_id=func.coalesce(conversations.c.active_leaf_id, bindparam("leaf")),
+    )
+)
+_here = (runs.c.conversation_id == bindparam("conversation"), ACTIVE)
+# On PostgreSQL that run does not end before what this one's answer goes beside is committed: so
+# nobody takes the conversation for idle meanwhile. Only one, so that nobody waits in a circle.
+_HELD = select(runs.c.id).where(*_here).order_by(runs.c.id).limit(1).with_for_update(read=True)
+_LANES = select(runs.c.lane, runs.c.user_message_id).where(*_here)
+_ANSWER = select(messages.c.parent_id, messages.c.beside).where(messages.c.id == bindparam("leaf"))
+KEY = Prepared(
+    select(
+        idempotency_keys.c.digest,
+        idempotency_keys.c.message_id,
+        idempotency_keys.c.run_id,
+        runs.c.user_message_id,
+    )
+    .join(runs, runs.c.id == idempotency_keys.c.run_id)
+    .where(
+        idempotency_keys.c.owner == bindparam("who"), idempotency_keys.c.key == bindparam("used")
+    )
+)
+_KEEP_KEY = Prepared(insert(idempotency_keys))
 RUN = select(
     runs.c.id,
     runs.c.conversation_id,
@@ -149,9 +204,10 @@ class Scene(NamedTuple):
     tools: list[str] | None
     assistant_id: str | None
     background: tuple[Attachment, ...] = ()
+    lane: int = 0
 
     @property
-    def beside(self) -> dict[str, Any]:
+    def carried(self) -> dict[str, Any]:
         """What of it goes into a `Live` as it is."""
         return {
             "defaults": self.defaults,
@@ -167,9 +223,45 @@ def run_of(row: Sequence[Any]) -> Run:
     return Run(*row)
 
 
-def add_run(connection: Connection, live: Live, title: str, now: int) -> None:
-    connection.execute(
-        ADD_RUN,
+def free_lane(connection: Connection, conversation_id: str, question_id: str) -> int:
+    """For one more answer to this question, beside those that are being written.
+
+    Raises `RunActive`, `InvalidInput`.
+    """
+    given = {"conversation": conversation_id}
+    connection.execute(_HELD, given)
+    active = connection.execute(_LANES, given).all()
+    if any(answered != question_id for _, answered in active):
+        raise RunActive
+    free = set(range(LANES)).difference(lane for lane, _ in active)
+    if not free:
+        raise InvalidInput("At most four answers to one question are written at a time.")
+    return min(free)
+
+
+def first_beside(connection: Connection, leaf: str | None, question_id: str) -> str | None:
+    """The first answer of the comparison to which one more answer to this question belongs.
+
+    None unless the active branch, whose end is `leaf`, ends in an answer to it.
+    """
+    row = connection.execute(_ANSWER, {"leaf": leaf}).first() if leaf else None
+    if row is None or row.parent_id != question_id:
+        return None
+    return row.beside or leaf
+
+
+def add_run(
+    connection: Connection,
+    live: Live,
+    title: str,
+    now: int,
+    *,
+    lane: int = 0,
+    stay: str | None = None,
+) -> None:
+    """The active branch ends in its answer from now on, or else stays where it is, at `stay`."""
+    ADD_RUN.run(
+        connection,
         {
             "id": live.id,
             "owner": live.user.id,
@@ -179,17 +271,17 @@ def add_run(connection: Connection, live: Live, title: str, now: int) -> None:
             "state": "queued",
             "model": live.model,
             "created_at": now,
-            "finished_at": None,
             "last_event": 0,
-            "error": None,
-            "usage": None,
-            "credential_id": None,
-            "credential_type": None,
             "parameters": effective(live.model, live.defaults, live.parameters),
+            "lane": lane,
         },
     )
-    connection.execute(
-        MOVED,
+    if stay is not None:
+        given = {"conversation": live.conversation_id, "now": now, "leaf": stay}
+        connection.execute(_STAYED, given)
+        return
+    MOVED.run(
+        connection,
         {
             "conversation": live.conversation_id,
             "new_title": title,
@@ -201,7 +293,8 @@ def add_run(connection: Connection, live: Live, title: str, now: int) -> None:
 
 def check_parent(connection: Connection, conversation_id: str, parent_id: str) -> None:
     wanted = {"message": parent_id, "conversation": conversation_id}
-    if connection.scalar(ROLE, wanted) != "assistant":
+    row = ROLE.first(connection, wanted)
+    if row is None or row.role != "assistant":
         raise InvalidInput("parentId: name an answer in this conversation.")
 
 
@@ -230,7 +323,7 @@ def mark_interrupted(connection: Connection, run_id: str, message_id: str) -> No
     if asked.lease_id and asked.credential_id:
         # The provider was asked, and nobody knows any more what that cost.
         use = Use(asked.lease_id, asked.credential_id, "", asked.model or "", None, now)
-        connection.execute(ADD_TO_OUTBOX, outbox_rows(run_id, [use]))
+        ADD_TO_OUTBOX.run(connection, *outbox_rows(run_id, [use]))
         connection.execute(update(runs).where(runs.c.id == run_id).values(requests=1, unpriced=1))
     connection.execute(
         update(messages)
@@ -243,10 +336,27 @@ def mark_interrupted(connection: Connection, run_id: str, message_id: str) -> No
             else messages.c.reasoning,
         )
     )
-    conversation_id, content = connection.execute(
-        select(messages.c.conversation_id, messages.c.content).where(messages.c.id == message_id)
+    # The question and the title may have had no time to get into the index.
+    conversation_id, content, question_id, question, title = connection.execute(
+        select(
+            messages.c.conversation_id,
+            messages.c.content,
+            _question.c.id,
+            _question.c.content,
+            conversations.c.title,
+        )
+        .join(_question, _question.c.id == messages.c.parent_id)
+        .join(conversations, conversations.c.id == messages.c.conversation_id)
+        .where(messages.c.id == message_id)
     ).one()
-    put(connection, [Entry(conversation_id, message_id, content)])
+    put(
+        connection,
+        [
+            Entry(conversation_id, message_id, content),
+            Entry(conversation_id, question_id, question),
+            Entry(conversation_id, None, title or ""),
+        ],
+    )
 
 
 def message_row(
@@ -258,8 +368,8 @@ def message_row(
         "parent_id": parent_id,
         "role": role,
         "content": content,
-        "model": None,
         "created_at": now,
+        "beside": live.beside,
     }
 
 
@@ -277,22 +387,23 @@ def check_parameters(model: str | None, parameters: dict[str, Any] | None) -> No
 
 
 def replay(connection: Connection, owner: str, key: str, digest: str) -> Sent | None:
-    row = (connection.execute(KEY, {"who": owner, "used": key})).first()
+    row = KEY.first(connection, {"who": owner, "used": key})
     if row is None:
         return None
     if row[0] != digest:
         raise KeyReused
-    return Sent(row[1], row[2])
+    return Sent(*row[1:])
 
 
 def remember(connection: Connection, live: Live, key: str, digest: str, now: int) -> None:
-    connection.execute(
-        insert(idempotency_keys).values(
-            owner=live.user.id,
-            key=key,
-            digest=digest,
-            message_id=live.message_id,
-            run_id=live.id,
-            created_at=now,
-        )
+    _KEEP_KEY.run(
+        connection,
+        {
+            "owner": live.user.id,
+            "key": key,
+            "digest": digest,
+            "message_id": live.message_id,
+            "run_id": live.id,
+            "created_at": now,
+        },
     )

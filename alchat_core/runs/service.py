@@ -1,7 +1,8 @@
 """Answers: started by a message, written by tasks of the service, stopped by an explicit call.
 
-A run outlives the request that started it and every follower. In one conversation one answer is
-written at a time; a second message meanwhile is refused with `RunActive`.
+A run outlives the request that started it and every follower. In one conversation one question is
+answered at a time, once or several times beside each other; another message meanwhile is refused
+with `RunActive`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from alchat_core.attachments.rows import attach, of_message
 from alchat_core.attachments.service import AttachmentService
 from alchat_core.auth import User
 from alchat_core.conversations.models import Run, title_from
-from alchat_core.conversations.search import Entry, put
+from alchat_core.conversations.search import Entry
 from alchat_core.conversations.service import ConversationService
 from alchat_core.credential_manager import CredentialManager, Loan
 from alchat_core.db.engine import Database, Unit
@@ -43,6 +44,7 @@ from alchat_core.ids import new_id, now_ms
 from alchat_core.logs import describe
 from alchat_core.metrics import Metrics
 from alchat_core.providers.openai_compatible import Provider
+from alchat_core.providers.transcribing import for_chat
 from alchat_core.runs.answering import Answering
 from alchat_core.runs.events import COMPLETED, FAILED, Ending
 from alchat_core.runs.live import STOPPED, STOPPED_SHORT, Live, Sent
@@ -51,6 +53,7 @@ from alchat_core.runs.rows import (
     ADD_MESSAGE,
     BROKEN_OFF,
     KEY,
+    LANES,
     OWNED_MESSAGE,
     RUN,
     SCENE,
@@ -59,6 +62,8 @@ from alchat_core.runs.rows import (
     check_parameters,
     check_parent,
     digest_of,
+    first_beside,
+    free_lane,
     mark_interrupted,
     message_row,
     remember,
@@ -66,13 +71,15 @@ from alchat_core.runs.rows import (
     run_of,
 )
 from alchat_core.runs.titles import Titles
+from alchat_core.runs.transcriptions import Transcriptions
 from alchat_core.runs.watch import LoanWatch
 from alchat_core.settings import Settings
 from alchat_core.tools.approvals import Decision
 from alchat_core.tools.servers import ToolServerService
 from alchat_core.tools.toolbox import Toolbox
 from alchat_core.usage.outbox import Ledger
-from alchat_core.usage.prices import Prices
+from alchat_core.usage.prices import Listed, Prices
+from sqlkit import together
 
 __all__ = ["RunService", "Sent"]
 
@@ -131,6 +138,9 @@ class RunService:
             metrics or Metrics(),
             self._ledger,
         )
+        self.transcriptions = Transcriptions(
+            settings, credentials, provider, self._watch, self._ledger, self._answering.known
+        )
         self._stopping = False
         events.if_stuck(lambda run_id: self._halt(run_id, RunError("storage-failed")))
 
@@ -166,6 +176,7 @@ class RunService:
             await asyncio.wait(left, timeout=seconds * (1 - TIME_TO_END))
         await self.toolbox.stop()
         await self.titles.stop()
+        await self.transcriptions.stop()
         await self._ledger.stop()
 
     @property
@@ -216,20 +227,20 @@ class RunService:
                 parent_id=None if first else parent_id or scene.leaf,
                 model=model or scene.model,
                 parameters=parameters,
-                **scene.beside,
+                **scene.carried,
             )
             check_parameters(live.model, parameters)
             question = message_row(live, live.user_message_id, live.parent_id, "user", content, now)
             answer = message_row(live, live.message_id, live.user_message_id, "assistant", "", now)
-            connection.execute(ADD_MESSAGE, [question, answer])
+            with together(connection):
+                ADD_MESSAGE.run(connection, question, answer)
+                add_run(connection, live, scene.title or title_from(content), now)
             live.attachments = attach(
                 connection, user.id, conversation_id, live.user_message_id, attachments
             )
-            add_run(connection, live, scene.title or title_from(content), now)
-            written = [Entry(conversation_id, live.user_message_id, content, new=True)]
+            live.entries = (Entry(conversation_id, live.user_message_id, content, new=True),)
             if not scene.title:
-                written.append(Entry(conversation_id, None, title_from(content), new=True))
-            put(connection, written)
+                live.entries += (Entry(conversation_id, None, title_from(content), new=True),)
             return live
 
         loan = await self._foresee(user, conversation_id, run_id, key)
@@ -242,10 +253,17 @@ class RunService:
         *,
         model: str | None = None,
         parameters: dict[str, Any] | None = None,
+        beside: bool = False,
         key: str | None = None,
     ) -> Sent:
-        """One more answer to a message of the user, beside the earlier ones."""
-        digest = digest_of("retry", message_id, model, parameters=parameters) if key else ""
+        """One more answer to a message of the user.
+
+        `beside`: it is compared with the answer that ends the active branch, which stays the active
+        one, and is written at the same time as others to this question. Where the active branch
+        ends elsewhere there is nothing to compare with, and the branch moves as without it.
+        """
+        how = ("retry", "beside") if beside else ("retry",)
+        digest = digest_of(*how, message_id, model, parameters=parameters) if key else ""
 
         def unit(connection: Connection) -> Live:
             row = connection.execute(OWNED_MESSAGE, {"message": message_id, "who": user.id}).first()
@@ -254,7 +272,12 @@ class RunService:
             conversation_id, role, content, parent_id = row
             if role != "user":
                 raise InvalidInput("Only a message of the user can be answered again.")
-            scene = self._scene(connection, user.id, conversation_id)
+            scene = self._scene(
+                connection, user.id, conversation_id, message_id if beside else None
+            )
+            first = first_beside(connection, scene.leaf, message_id) if beside else None
+            if first is not None:
+                scene = scene._replace(wants_title=False)
             now = now_ms()
             live = Live(
                 id=new_id("run"),
@@ -267,14 +290,15 @@ class RunService:
                 model=model or scene.model,
                 parameters=parameters,
                 attachments=of_message(connection, message_id),
-                **scene.beside,
+                beside=first,
+                **scene.carried,
             )
             check_parameters(live.model, parameters)
-            connection.execute(
-                ADD_MESSAGE,
-                [message_row(live, live.message_id, message_id, "assistant", "", now)],
-            )
-            add_run(connection, live, scene.title or title_from(content), now)
+            answer = message_row(live, live.message_id, message_id, "assistant", "", now)
+            ADD_MESSAGE.run(connection, answer)
+            title = scene.title or title_from(content)
+            stay = scene.leaf if first is not None else None
+            add_run(connection, live, title, now, lane=scene.lane, stay=stay)
             return live
 
         return await self._launch(_once(user, key, digest, unit))
@@ -320,7 +344,7 @@ class RunService:
                 calls=list(calls or ()),
                 parameters=parameters,
                 attachments=of_message(connection, question_id),
-                **scene.beside,
+                **scene.carried,
             )
             check_parameters(live.model, parameters)
             add_run(connection, live, scene.title or title_from(question), now)
@@ -351,7 +375,7 @@ class RunService:
         Raises `NotFound`.
         """
         live = self._live.get(run_id)
-        if live is not None and live.user.id == owner:
+        if live is not None and live.user.id == owner and not self.events.ended(run_id):
             return None
         run = await self.get(owner, run_id)
         return run.last_event if run.finished_at is not None else None
@@ -375,36 +399,49 @@ class RunService:
         await self.toolbox.approvals.decide(user, run_id, call_id, decision)
 
     async def delete_conversation(self, owner: str, conversation_id: str) -> None:
-        """Hides it, stops the answer that is being written in it and tells its followers.
+        """Hides it, stops the answers that are being written in it and tells their followers.
 
-        With time for an undo the answer is kept as far as it was written; without, all is deleted.
+        With time for an undo they are kept as far as they were written; without, all is deleted.
         """
         for_good = await self._conversations.delete(owner, conversation_id)
         self.titles.drop(conversation_id)
+        tasks = []
         for live in [one for one in self._live.values() if one.conversation_id == conversation_id]:
             live.ending = STOPPED
             if for_good:
                 await self.events.discard(live.id, STOPPED)
             if live.task is not None:
                 live.task.cancel()
-                await asyncio.wait([live.task], timeout=self._settings.alchat_stop_timeout)
+                tasks.append(live.task)
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._settings.alchat_stop_timeout)
         if for_good:
             await self._attachments.forget(conversation_id)
             await self._conversations.delete_for_good(conversation_id)
 
-    async def models(self, user: User) -> tuple[str, ...]:
-        """Models of the user's credential, the default first. Raises `RunError`."""
-        return await self._answering.models(user)
+    async def models(self, user: User) -> tuple[tuple[Listed, ...], str | None]:
+        """Models of the user's credential for a chat, the default first; the one that transcribes,
+        if there is one. Raises `RunError`.
+        """
+        base_url, names = await self._answering.models(user)
+        listed = await self._ledger.listed(base_url, for_chat(names))
+        return listed, self.transcriptions.model(names)
 
-    def _scene(self, connection: Connection, owner: str, conversation_id: str) -> Scene:
-        """The conversation that may get a new answer. Raises what `send` raises."""
+    def _scene(
+        self, connection: Connection, owner: str, conversation_id: str, beside: str | None = None
+    ) -> Scene:
+        """The conversation that may get a new answer, `beside` others to this question or else
+        alone. Raises what `send` raises.
+        """
         if self._stopping:
             raise ShuttingDown
-        row = (connection.execute(SCENE, {"wanted": conversation_id, "who": owner})).first()
+        row = SCENE.first(connection, {"wanted": conversation_id, "who": owner})
         if row is None:
             raise NotFound
         scene = Scene(*row)
-        if scene.active is not None:
+        if beside is not None:
+            scene = scene._replace(lane=free_lane(connection, conversation_id, beside))
+        elif scene.active is not None:
             raise RunActive
         if scene.running >= self._settings.alchat_max_running_answers:
             raise TooManyRunning
@@ -422,7 +459,7 @@ class RunService:
         """
 
         def unit(connection: Connection) -> bool:
-            if key and connection.execute(KEY, {"who": user.id, "used": key}).first():
+            if key and KEY.rows(connection, {"who": user.id, "used": key}):
                 return False
             self._scene(connection, user.id, conversation_id)
             return True
@@ -443,11 +480,7 @@ class RunService:
     ) -> Sent:
         """Commits the rows of a run, then starts it."""
         try:
-            try:
-                live = await self._database.write(unit)
-            except IntegrityError:
-                # Another process was faster: the second look sees its row and says what is so.
-                live = await self._database.write(unit)
+            live = await self._store(unit)
         except BaseException:
             if loan is not None:
                 loan.cancel()
@@ -457,13 +490,29 @@ class RunService:
                 loan.cancel()
             return live
         live.loan = loan
-        self.events.open(live.id, live.conversation_id, live.message_id, live.kept)
+        self.events.open(
+            live.id,
+            live.conversation_id,
+            live.message_id,
+            live.kept,
+            entries=live.entries,
+            aside=live.beside is not None,
+        )
         self._live[live.id] = live
         live.task = asyncio.create_task(self._write(live), name=live.id)
         live.task.add_done_callback(lambda _done: self._forget(live))
         # The answer begins, and asks for its key, before this one's own answer is put together.
         await asyncio.sleep(0)
-        return Sent(live.message_id, live.id)
+        return Sent(live.message_id, live.id, live.user_message_id)
+
+    async def _store(self, unit: Unit[Live | Sent]) -> Live | Sent:
+        """Commits the rows of a run. Where somebody else was faster, the next look sees that one's
+        row and says what is so; beside each other as many can be faster as there are lanes.
+        """
+        for _ in range(LANES):
+            with contextlib.suppress(IntegrityError):
+                return await self._database.write(unit)
+        return await self._database.write(unit)
 
     def _forget(self, live: Live) -> None:
         if live.loan is not None:
@@ -480,6 +529,7 @@ class RunService:
             live.task.cancel()
         if live is None:
             self.titles.halt(run_id)
+            self.transcriptions.halt(run_id, error)
 
     async def _finish(self, live: Live, ending: Ending) -> None:
         """Ends the run, with what all its requests used."""

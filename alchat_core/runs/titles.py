@@ -13,13 +13,13 @@ import logging
 import re
 import unicodedata
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, exists, func, select, update
 from sqlalchemy.engine import Connection
 
 from alchat_core.conversations.search import Entry, put
 from alchat_core.credential_manager import CredentialManager
 from alchat_core.db.engine import Database
-from alchat_core.db.tables import conversations, runs
+from alchat_core.db.tables import conversations, messages, runs
 from alchat_core.errors import RunError
 from alchat_core.ids import new_id, now_ms
 from alchat_core.logs import describe
@@ -58,6 +58,8 @@ _COMPLETED = (
         runs.c.conversation_id == bindparam("conversation"),
         runs.c.state == "completed",
         runs.c.id != bindparam("this"),
+        # An answer beside the first one gives no title, and may have been quicker.
+        ~exists().where(messages.c.id == runs.c.message_id, messages.c.beside.is_not(None)),
     )
 )
 _NAME = (

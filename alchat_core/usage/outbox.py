@@ -23,8 +23,9 @@ from alchat_core.db.tables import usage_outbox
 from alchat_core.errors import RunError
 from alchat_core.logs import describe
 from alchat_core.papita import PapitaCallError
-from alchat_core.usage.prices import Prices
+from alchat_core.usage.prices import Listed, Prices
 from alchat_core.usage.spent import NANO, Spent, Use, both, outbox_rows
+from sqlkit import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ GATHER_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0
 STOP_SECONDS = 0.5
 
-ADD = insert(usage_outbox)
+ADD = Prepared(insert(usage_outbox))
 _OLDEST = select(usage_outbox).order_by(usage_outbox.c.at, usage_outbox.c.id).limit(AT_ONCE)
 _CONFIRMED = delete(usage_outbox).where(usage_outbox.c.id == bindparam("confirmed"))
 
@@ -57,6 +58,10 @@ class Ledger:
         self._task: asyncio.Task[None] | None = None
         self._complained = False
 
+    async def listed(self, base_url: str, names: Sequence[str]) -> tuple[Listed, ...]:
+        """Models of a provider with their prices."""
+        return await self._prices.listed(base_url, names)
+
     async def settle(
         self, uses: Sequence[Use], *, continued: bool, before: dict[str, Any] | None
     ) -> Spent:
@@ -66,11 +71,14 @@ class Ledger:
             return Spent(spent.uses, spent.usage)
         return Spent(spent.uses, both(before, spent.usage) if spent.uses else None)
 
-    async def file(self, name: str, uses: Sequence[Use]) -> None:
-        """Puts what was used outside of runs into the outbox."""
-        rows = outbox_rows(name, await self._prices.priced(uses))
+    async def file(self, name: str, uses: Sequence[Use], *, of_text: bool = True) -> None:
+        """Puts what was used outside of runs into the outbox. What was not text costs what the
+        settings say, if anything: the prices that are known besides are those of text.
+        """
+        priced = self._prices.priced if of_text else self._prices.priced_by_settings
+        rows = outbox_rows(name, await priced(uses))
         if rows:
-            await self._database.write(lambda connection: connection.execute(ADD, rows))
+            await self._database.write(lambda connection: ADD.run(connection, *rows))
             self.wake()
 
     def wake(self) -> None:

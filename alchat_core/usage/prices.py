@@ -11,7 +11,7 @@ import asyncio
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -27,6 +27,16 @@ MILLION: Final = 1_000_000
 MOST_NANO: Final = 1_000_000 * NANO
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A model with what is known of it: US dollars per million tokens, and its window in tokens."""
+
+    id: str
+    input_usd: float | None = None
+    output_usd: float | None = None
+    context_window: int | None = None
+
+
 class Prices:
     """Built once per process. `own` maps a model to US dollars per million tokens, in and out."""
 
@@ -40,6 +50,38 @@ class Prices:
         if self._library is None and any(self._is_of_library(use) for use in uses):
             await asyncio.to_thread(self._load)
         return tuple(self._priced(use) for use in uses)
+
+    async def priced_by_settings(self, uses: Sequence[Use]) -> tuple[Use, ...]:
+        """The same, where only the prices in the settings hold."""
+        return tuple(self._priced(use) if use.model in self._own else use for use in uses)
+
+    async def listed(self, base_url: str, names: Sequence[str]) -> tuple[Listed, ...]:
+        """The models with their prices at that address."""
+        ask = base_url.startswith("https://")
+        if not ask:
+            return tuple(self._listed("", name) for name in names)
+        return await asyncio.to_thread(
+            lambda: tuple(self._listed(base_url, name) for name in names)
+        )
+
+    def _listed(self, base_url: str, name: str) -> Listed:
+        own = self._own.get(name)
+        if own is not None or not base_url:
+            return Listed(name, *(own or ()))
+        if self._library is None:
+            self._load()
+        # So few tokens that no price for long prompts applies.
+        few = self._library.Usage(input_tokens=1000, output_tokens=1000)
+        try:
+            price = self._library.calc_price(few, name, provider_api_url=base_url)
+        except Exception:  # noqa: BLE001 - a price is no reason to lose the list
+            return Listed(name)
+        return Listed(
+            name,
+            round(float(price.input_price) * 1000, 4),
+            round(float(price.output_price) * 1000, 4),
+            price.model.context_window,
+        )
 
     def _is_of_library(self, use: Use) -> bool:
         """Whether it is worth looking: every provider in the list has an address with https."""

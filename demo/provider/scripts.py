@@ -238,6 +238,10 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Callable[..., Script]], ...] = (
     (re.compile(r"cut-(\d{1,6})"), lambda n: replace(_ORDINARY, tokens=words(n), ending="cut")),
     (re.compile(r"reset-(\d{1,6})"), lambda n: replace(_ORDINARY, tokens=words(n), ending="reset")),
     (re.compile(r"stall-(\d{1,6})"), lambda n: replace(_ORDINARY, tokens=words(n), ending="stall")),
+    (
+        re.compile(r"thinking-(\d{1,4})-(\d{1,5})"),
+        lambda n, ms: replace(_ORDINARY, thoughts=words(n), interval=ms / 1000),
+    ),
     (re.compile(r"window-(\d{1,6})"), lambda n: replace(_ORDINARY, window=n)),
     (
         re.compile(r"error-429-(\d{1,5})"),

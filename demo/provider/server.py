@@ -7,6 +7,7 @@ logged or repeated in an answer.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import re
 import time
@@ -20,6 +21,7 @@ import orjson
 from aiohttp import web
 
 from demo.provider.calls import deltas, script_of
+from demo.provider.recordings import HEARING_MODEL, HEARING_PREFIX, heard, script_name
 from demo.provider.responses import ResponseFrames, as_chat, refusal_of, shown_thoughts
 from demo.provider.scripts import (
     MIDSTREAM_ERROR,
@@ -136,6 +138,7 @@ class Provider:
         app.router.add_get("/v1/models/{model}", self._model)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/responses", self._chat)
+        app.router.add_post("/v1/audio/transcriptions", self._transcribe)
         app.router.add_get("/_demo/requests", self._requests)
         app.router.add_get("/_demo/behaviour", self._behaviour)
         app.router.add_post("/_demo/behaviour", self._behave)
@@ -152,7 +155,10 @@ class Provider:
         return await handler(request)
 
     async def _models(self, request: web.Request) -> web.Response:
-        return _json({"object": "list", "data": [_model(name) for name in PLEASANT_MODELS]})
+        names = list(PLEASANT_MODELS)
+        if _key_of(request).startswith(HEARING_PREFIX):
+            names.append(HEARING_MODEL)
+        return _json({"object": "list", "data": [_model(name) for name in names]})
 
     async def _key(self, request: web.Request) -> web.Response:
         return _json({"data": {"label": "demo", "limit": None, "usage": 0}})
@@ -264,6 +270,54 @@ class Provider:
             self._open_transports.discard(transport)
             self.ledger.end(call, "broken-off" if self.down else "completed")
 
+    async def _transcribe(self, request: web.Request) -> web.StreamResponse:
+        arrived = time.monotonic()
+        form = await request.post()
+        model, file, language = (form.get(name) for name in ("model", "file", "language"))
+        if not isinstance(model, str) or not model:
+            return _refuse(_bad_request("you must provide a model parameter"))
+        if not isinstance(file, web.FileField):
+            return _refuse(_bad_request("Missing required parameter: 'file'.", "file"))
+        data = file.file.read()
+        call = self.ledger.begin(model, False, 0, {}, "transcriptions")
+        transport = request.transport
+        if transport is None:
+            self.ledger.end(call, "closed-by-client")
+            return _drop(request)
+        self._open_transports.add(transport)
+        try:
+            name = script_name(model)
+            if name is None:
+                raise UnknownModelError(model)
+            script = script_for(name)
+            if script.fails and script.refusal is not None:
+                asked = hashlib.sha256(data).hexdigest()
+                self._asked[model, asked] += 1
+                if self._asked[model, asked] > script.fails:
+                    script = replace(script, refusal=None)
+                elif script.drops:
+                    self.ledger.end(call, "broken-off")
+                    return _drop(request)
+            if script.refusal is not None:
+                self.ledger.end(call, "refused")
+                return _refuse(script.refusal)
+            text = ""
+            if script.tokens:
+                text = heard(data, file.filename, language if isinstance(language, str) else None)
+            said = replace(script, tokens=(text,))
+            if script.hang:
+                await asyncio.Event().wait()
+            return await self._whole(request, call, said, arrived, 10)
+        except UnknownModelError:
+            self.ledger.end(call, "refused")
+            return _refuse(unknown_model(model))
+        except (asyncio.CancelledError, ConnectionError):
+            self.ledger.end(call, "broken-off" if self.down else "closed-by-client")
+            raise
+        finally:
+            self._open_transports.discard(transport)
+            self.ledger.end(call, "broken-off" if self.down else "completed")
+
     async def _whole(
         self, request: web.Request, call: Call, script: Script, arrived: float, prompt: int
     ) -> web.StreamResponse:
@@ -278,6 +332,10 @@ class Provider:
             self.ledger.end(call, "refused")
             return _refuse(MIDSTREAM_ERROR)
         call.tokens = len(script.tokens)
+        if call.api == "transcriptions":
+            raw = orjson.dumps(_transcription(script, prompt))
+            raw = raw if script.broken_at is None else raw[: len(raw) // 2]
+            return web.Response(body=raw, content_type="application/json")
         if call.api == "responses":
             used = _usage(prompt, call.tokens) if script.usage else None
             frames = ResponseFrames(call.id, call.model, script.newline)
@@ -576,6 +634,20 @@ def _usage(prompt: int, completion: int, thoughts: int = 0) -> dict[str, Any]:
         found["prompt_tokens_details"] = {"cached_tokens": 1}
         found["completion_tokens_details"] = {"reasoning_tokens": thoughts}
     return found
+
+
+def _transcription(script: Script, prompt: int) -> dict[str, Any]:
+    answer: dict[str, Any] = {"text": script.text}
+    if script.usage:
+        tokens = len(script.text.split())
+        answer["usage"] = {
+            "type": "tokens",
+            "input_tokens": prompt,
+            "input_token_details": {"text_tokens": 0, "audio_tokens": prompt},
+            "output_tokens": tokens,
+            "total_tokens": prompt + tokens,
+        }
+    return answer
 
 
 async def _body(request: web.Request) -> dict[str, Any] | None:

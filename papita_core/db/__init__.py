@@ -3,7 +3,7 @@
 from papita_core.db.base import Base, UtcDateTime, new_id, table_of
 from papita_core.db.engine import Database, NameTaken
 from papita_core.db.lists import among
-from papita_core.db.prepared import Prepared
+from sqlkit import Prepared
 
 __all__ = [
     "Base",

@@ -20,14 +20,12 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from papita_core.db.base import Base
+from sqlkit import ask_idle_connections
 
 BUSY_TIMEOUT_MS = 10_000
-IDLE = 1.0  # seconds without use after which a connection is asked whether it is still there
 LOCK = 0x70617069  # any number that other programs do not use as advisory lock
 
 
@@ -148,32 +146,10 @@ def _use_wal(cursor: Any) -> None:
             time.sleep(0.01)
 
 
-def _ask_idle_connections(engine: Engine) -> None:
-    """Replaces a connection that the server has closed, for instance since it was started anew.
-
-    As the pool's own `pre_ping`, but without the way to the server and back for those that were in
-    use a moment ago.
-    """
-
-    @event.listens_for(engine, "checkin")
-    def _idle(connection: Any, record: ConnectionPoolEntry) -> None:
-        record.info["idle_since"] = time.monotonic()
-
-    @event.listens_for(engine, "checkout")
-    def _ask(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
-        since = record.info.get("idle_since")
-        if since is None or time.monotonic() - since < IDLE:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except engine.dialect.loaded_dbapi.Error:
-            raise DisconnectionError from None  # the pool makes another one
-
-
 def _engine(url: str, is_sqlite: bool) -> Engine:
     if not is_sqlite:
         engine = create_engine(url, hide_parameters=True, pool_size=10)
-        _ask_idle_connections(engine)
+        ask_idle_connections(engine)
         return engine
     engine = create_engine(
         url,

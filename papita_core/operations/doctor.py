@@ -431,8 +431,14 @@ def _expiring(case: _Case) -> Iterator[Finding]:
     )
 
 
+def backups(session: Session) -> tuple[datetime | None, datetime | None]:
+    """When the last backup was made, if ever, and when the audit log began."""
+    last = session.scalar(select(func.max(AuditRow.at)).where(AuditRow.action == BACKED_UP))
+    return last, session.scalar(select(func.min(AuditRow.at)))
+
+
 def _last_backup(case: _Case) -> Iterator[Finding]:
-    last = case.session.scalar(select(func.max(AuditRow.at)).where(AuditRow.action == BACKED_UP))
+    last, _ = backups(case.session)
     advice = "Run `python -m papita_core backup DIR`."
     if last is None:
         yield Finding(WARNING, "backup", f"There has never been one. {advice}")

@@ -1,4 +1,4 @@
-"""Tables of users, their sign-in sessions, their tokens, and the set-up code."""
+"""Tables of users, their sign-in sessions, tokens and preferences, and the set-up code."""
 
 from __future__ import annotations
 
@@ -55,6 +55,18 @@ class AccessTokenRow(Base):
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class PreferenceRow(Base):
+    """What a user has set for the pages, as JSON."""
+
+    __tablename__ = "user_preferences"
+
+    user_id: Mapped[str] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
 
 
 class SetupCodeRow(Base):

@@ -338,7 +338,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _misbehave(self, where: str) -> bool:
         if self.owner.behaviour == {"credential": "hang", "check": "check-hang"}.get(where):
-            time.sleep(3.0)
+            time.sleep(5.0)
             return False
         problem = PROBLEMS.get(self.owner.behaviour)
         if problem is None or problem[0] != where:

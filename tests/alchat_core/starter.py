@@ -6,6 +6,7 @@ new interpreter takes. One JSON request per line, one answer per line.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -88,12 +89,20 @@ class Forked:
 
 
 def _serve() -> None:
-    import alembic.command  # noqa: F401 - imported for the children
+    # Imported for the children: what AL-Chat uses, and what its libraries import when first used.
+    import alembic.command  # noqa: F401
+    import httpcore2  # noqa: F401
+    import uvicorn.lifespan.on
+    import uvicorn.loops.uvloop
+    import uvicorn.protocols.http.httptools_impl
+    import uvicorn.protocols.websockets.websockets_sansio_impl  # noqa: F401
 
     import alchat_core.__main__
     import alchat_core.api.app
     import alchat_core.db.migrate
 
+    # No child looks for garbage among what was imported.
+    gc.freeze()
     for line in sys.stdin:
         request = json.loads(line)
         if pid := request.get("status"):

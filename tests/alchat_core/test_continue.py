@@ -22,9 +22,9 @@ def begin(user: UserClient, model: str, content: str = "hello") -> tuple[str, Se
     conversation = user.create_conversation()
     sent = user.send(conversation.id, content, model=model)
     with user.follow(sent.run_id) as follower:
-        events = follower.wait(2)
+        events = follower.wait(10)
         while not text_of(events):
-            events += follower.wait(2)
+            events += follower.wait(10)
     return conversation.id, sent, events
 
 
@@ -66,13 +66,13 @@ def test_what_is_kept_shows_while_the_rest_is_written_and_after_another_stop(
     for _ in range(2):
         again = user.go_on(sent.message_id)
         with user.follow(again.run_id) as follower:
-            events = follower.wait(2)
+            events = follower.wait(10)
             while not text_of(events):
-                events += follower.wait(2)
+                events += follower.wait(10)
             assert user.messages(conversation_id).items[-1].content == kept
             user.cancel(again.run_id)
             while not follower.finished:
-                events += follower.wait(2)
+                events += follower.wait(10)
         kept += text_of(events)
         assert user.messages(conversation_id).items[-1].content == kept
         assert WHOLE.startswith(kept)
@@ -128,9 +128,9 @@ def test_a_killed_service_goes_on_where_it_stopped_twice(
         assert WHOLE.startswith(answer.content)
         again = user.go_on(sent.message_id)
         with user.follow(again.run_id) as follower:
-            events = follower.wait(2)
+            events = follower.wait(10)
             while not text_of(events):
-                events += follower.wait(2)
+                events += follower.wait(10)
         seen = answer.content + text_of(events)
     user.cancel(again.run_id)
     client.close()
@@ -196,13 +196,13 @@ def test_a_break_in_a_continuation_is_mended(user: UserClient, provider: Scripte
     kept = user.messages(conversation_id).items[-1].content
     again = user.go_on(sent.message_id)
     with user.follow(again.run_id) as follower:
-        events = follower.wait(2)
+        events = follower.wait(10)
         while not text_of(events):
-            events += follower.wait(2)
+            events += follower.wait(10)
         provider.behave(down=True)
         provider.behave(down=False)
         while not follower.finished:
-            events += follower.wait(2)
+            events += follower.wait(10)
     assert events[-1].type == "run.completed"
     (seam,) = [event for event in events if event.type == "run.seam"]
     assert seam.data["keptCharacters"] > len(kept)

@@ -32,6 +32,7 @@ def quick_service(
         _papita.url,
         provider.origin,
         starter,
+        ALCHAT_PAPITA_TIMEOUT="3.0",
         ALCHAT_LEASE_CHECK_SECONDS=str(CHECK_SECONDS),
     )
     running.start()

@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 from alchat_core.db.migrate import SCRIPTS, migrate
 from alchat_core.db.tables import messages, metadata, runs
@@ -106,4 +107,45 @@ def test_the_tokens_of_earlier_answers_are_taken_over(url: str) -> None:
         assert found == [(0, 0, 0, 0, None), (1, 1, 3, 0, None)]
         kept = connection.scalars(select(messages.c.usage).order_by(messages.c.id)).all()
         assert kept == [{"promptTokens": 3, "totalTokens": 8}, None]
+    engine.dispose()
+
+
+def test_of_several_active_runs_the_version_before_keeps_the_first(url: str) -> None:
+    migrate(url)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO conversations (id, owner, pinned, archived, created_at, updated_at,"
+                " last_message_at) VALUES ('c', 'ana', false, false, 1, 1, 1)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO messages (id, conversation_id, role, content, created_at, beside)"
+                " VALUES ('q', 'c', 'user', 'x', 1, NULL), ('a', 'c', 'assistant', '', 1, NULL),"
+                " ('b', 'c', 'assistant', '', 1, 'a')"
+            )
+        )
+        for number, message in enumerate("ab"):
+            connection.execute(
+                text(
+                    "INSERT INTO runs (id, owner, conversation_id, message_id, user_message_id,"
+                    " state, created_at, last_event, lane) VALUES (:message, 'ana', 'c', :message,"
+                    " 'q', 'running', 1, 1, :number)"
+                ),
+                {"message": message, "number": number},
+            )
+    move(url, "0012", down=True)
+    migrate(url)
+    with engine.begin() as connection:
+        found = connection.execute(select(runs.c.state, runs.c.lane).order_by(runs.c.id)).all()
+        assert found == [("running", 0), ("interrupted", 0)]
+        assert connection.scalars(select(messages.c.beside)).all() == [None] * 3
+    again = text(
+        "INSERT INTO runs (id, owner, conversation_id, message_id, user_message_id, state,"
+        " created_at, last_event) VALUES ('d', 'ana', 'c', 'b', 'q', 'queued', 1, 1)"
+    )
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(again)
     engine.dispose()

@@ -98,7 +98,7 @@ def test_a_stop_lets_short_answers_end_and_takes_no_new_ones(
     short = user.send(user.create_conversation().id, "hello", model="stream-150-10")
     long = user.send(user.create_conversation().id, "hello", model="stream-3000-10")
     with user.follow(short.run_id) as one, user.follow(long.run_id) as other:
-        events = {one: one.wait(2), other: other.wait(2)}
+        events = {one: one.wait(10), other: other.wait(10)}
         assert service.process is not None
         service.process.send_signal(signal.SIGTERM)
         ready = service.url + "/readyz"

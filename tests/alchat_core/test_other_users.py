@@ -18,6 +18,8 @@ from fastapi.routing import iter_route_contexts
 from alchat_core.api.app import create_app
 from alchat_core.client import UserClient
 from alchat_core.settings import Settings
+from demo.provider.recordings import HEARING_PREFIX
+from tests.recordings import recording
 
 ABSENT = "conv_00000000000000000000000000"
 TITLE = "secret plans"
@@ -53,6 +55,7 @@ OWN: dict[str, dict[str, Any]] = {
     "GET /api/assistants": {},
     "POST /api/attachments": {"params": {"name": "a.txt"}, "data": b"hello"},
     "POST /api/assistants": {"json": {"name": "helper", "prompt": "Be brief."}},
+    "POST /api/transcriptions": {"files": {"file": ("speech", recording())}},
     "GET /api/tool-servers": {},
     "POST /api/tool-servers": {"json": {"name": "tools", "url": "https://tools.example/mcp"}},
 }
@@ -62,6 +65,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "PATCH /api/conversations/{conversation_id}": {"json": {"title": "mine now"}},
     "DELETE /api/conversations/{conversation_id}": {},
     "POST /api/conversations/{conversation_id}/restore": {},
+    "POST /api/conversations/{conversation_id}/copy": {},
     "GET /api/conversations/{conversation_id}/messages": {},
     "GET /api/conversations/{conversation_id}/export": {},
     "GET /api/conversations/{conversation_id}/shares": {},
@@ -75,6 +79,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "DELETE /api/attachments/{attachment_id}": {},
     "POST /api/messages/{message_id}/runs": {},
     "POST /api/messages/{message_id}/continue": {},
+    "GET /api/messages/{message_id}/comparison": {},
     "PUT /api/messages/{message_id}/feedback": {"json": {"rating": "up"}},
     "DELETE /api/messages/{message_id}/feedback": {},
     "GET /api/assistants/{assistant_id}": {},
@@ -83,6 +88,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "GET /api/runs/{run_id}": {},
     "GET /api/runs/{run_id}/events": {},
     "POST /api/runs/{run_id}/cancel": {},
+    "POST /api/runs/{run_id}/read": {},
     "POST /api/runs/{run_id}/tool-calls/{call_id}": {"json": {"decision": "once"}},
     "GET /api/tool-servers/{server_id}": {},
     "PATCH /api/tool-servers/{server_id}": {"json": {"name": "mine now"}},
@@ -99,6 +105,7 @@ REFERENCES: dict[tuple[str, str, str], str] = {
     ("POST /api/conversations/{conversation_id}/messages", "json", "attachments"): "attachment_id",
     ("GET /api/conversations/{conversation_id}/messages", "params", "before"): "answer_id",
     ("PATCH /api/conversations/{conversation_id}", "json", "activeMessageId"): "answer_id",
+    ("POST /api/conversations/{conversation_id}/copy", "json", "messageId"): "answer_id",
     ("POST /api/conversations", "json", "assistantId"): "assistant_id",
     ("POST /api/assistants", "json", "files"): "attachment_id",
     ("PATCH /api/assistants/{assistant_id}", "json", "files"): "attachment_id",
@@ -224,6 +231,7 @@ def owner(service: Service, papita: FakePapita, user: UserClient, username: str)
 
 @pytest.fixture
 def stranger(papita: FakePapita) -> dict[str, str]:
+    papita.api_key = f"{HEARING_PREFIX}canary"
     return {"Authorization": f"Bearer {papita.token_for('stranger')}"}
 
 

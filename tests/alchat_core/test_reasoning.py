@@ -39,6 +39,10 @@ def test_thoughts_are_events_of_their_own(user: UserClient, model: str) -> None:
     assert (usage["reasoningTokens"], usage["cachedTokens"]) == (15, 1)
     answer = user.messages(conversation.id).items[-1]
     assert (answer.content, answer.reasoning) == (TEXT, THOUGHTS)
+    # Fifteen words, five milliseconds apart; the answer took longer than that.
+    assert answer.reasoning_seconds is not None
+    assert 0.05 <= answer.reasoning_seconds < 10
+    assert answer.credential_id == user.run(sent.run_id).credential_id is not None
     assert answer.usage is not None
     assert answer.usage["reasoningTokens"] == 15
     assert user.messages(conversation.id).items[0].reasoning is None
@@ -77,9 +81,9 @@ def test_thoughts_survive_a_kill_and_a_continuation(
     conversation = user.create_conversation()
     sent = user.send(conversation.id, "hello", model="thinking")
     with user.follow(sent.run_id) as follower:
-        events = follower.wait(2)
+        events = follower.wait(10)
         while not text_of(events):
-            events += follower.wait(2)
+            events += follower.wait(10)
     service.stop(signal.SIGKILL)
     service.start()
     answer = user.messages(conversation.id).items[-1]

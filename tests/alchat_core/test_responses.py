@@ -67,7 +67,7 @@ def test_the_stream_may_look_as_it_likes(user: UserClient, model: str) -> None:
         ("filter-midstream", "content-filtered", 20),
         ("malformed", "provider-error", 20),
         ("cut-5", "provider-cut-off", 5),
-        ("stall-3", "provider-timeout", 3),
+        pytest.param("stall-3", "provider-timeout", 3, marks=pytest.mark.impatient),
         ("error-401", "credential-rejected", 0),
         ("error-429", "rate-limited", 0),
         ("error-quota", "quota-exceeded", 0),

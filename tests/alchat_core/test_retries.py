@@ -98,9 +98,9 @@ def test_stop_during_the_wait_works_at_once(
     user = client.as_user(lambda: papita.token_for("stopper"))
     sent = user.send(user.create_conversation().id, unique, model="flaky-1-429-50")
     with user.follow(sent.run_id) as follower:
-        events = follower.wait(2)
+        events = follower.wait(10)
         while events[-1].type != "run.retrying":
-            events += follower.wait(2)
+            events += follower.wait(10)
         assert user.cancel(sent.run_id).state == "cancelled"
     client.close()
 
@@ -277,12 +277,12 @@ def test_a_provider_that_is_gone_after_a_break(
     user = client.as_user(lambda: papita.token_for("gone"))
     sent = user.send(user.create_conversation().id, "hello", model="stream-2000-5")
     with user.follow(sent.run_id) as follower:
-        events = follower.wait(2)
+        events = follower.wait(10)
         while not text_of(events):
-            events += follower.wait(2)
+            events += follower.wait(10)
         other_provider.behave(down=True)
         while not follower.finished:
-            events += follower.wait(2)
+            events += follower.wait(10)
     assert [event.type for event in events if event.type != "text.delta"] == [
         "run.started",
         "run.seam",

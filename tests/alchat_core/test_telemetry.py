@@ -149,13 +149,13 @@ def test_a_run_is_a_trace_that_goes_to_papita_and_to_nobody_else(
     )
     run_id = sent["runId"]
     with user.follow(run_id) as follower:
-        events = follower.wait(5)
+        events = follower.wait(10)
         while not follower.finished:
             for event in events:
                 if event.type == "tool.call":
                     path = f"/api/runs/{run_id}/tool-calls/{event.data['id']}"
                     call("POST", path, {"decision": "once"})
-            new = follower.wait(5)
+            new = follower.wait(10)
             events = new
     assert events[-1].type == "run.completed"
     usage = events[-1].data["usage"]

@@ -15,6 +15,7 @@ from alchat_core.client import AlChatClient, UserClient
 from alchat_core.conversations.models import title_from
 from alchat_core.runs.titles import MAX_TITLE, PROMPT, title_of
 from demo.provider.answers import title_for
+from demo.provider.scripts import script_for
 from tests.alchat_core.starter import Starter
 
 QUESTION = "Which potatoes for gratin, please?"
@@ -163,6 +164,24 @@ def test_the_model_names_a_conversation_after_its_first_answer(
     talk.say("And then?", "demo-fast")
     assert talk.settled() == TITLE
     assert provider.requests()["total"] == asked + 1
+
+
+def test_an_answer_beside_the_first_gives_no_title_and_prevents_none(
+    call: Callable[..., dict[str, Any]], reader: UserClient, provider: ScriptedProvider
+) -> None:
+    asked = provider.requests()["total"]
+    chat = call("POST", "/api/conversations", {})["id"]
+    first = reader.send(chat, QUESTION, model="slow-first-1200")
+    beside = reader.retry(first.user_message_id, model="demo-fast", beside=True)
+    follow_to_end(reader, beside.run_id)
+    seen = call("GET", f"/api/conversations/{chat}")
+    assert (seen["title"], seen["titlePending"]) == (title_from(QUESTION), False)
+    assert reader.run(first.run_id).active
+    follow_to_end(reader, first.run_id)
+    wait_until(lambda: not reader.conversation(chat).title_pending)
+    # This model says the same whatever it is asked.
+    assert reader.conversation(chat).title == title_of(script_for("slow-first-1200").text)
+    assert provider.requests()["total"] == asked + 3
 
 
 def test_no_title_over_that_of_a_user_and_none_for_a_temporary_conversation(

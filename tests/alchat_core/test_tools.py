@@ -73,7 +73,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
                 try:
                     requests.get(f"http://127.0.0.1:{port}/", timeout=5)
                     break
-                except requests.ConnectionError:
+                except requests.RequestException:
                     assert process.poll() is None, log.read_text()
                     assert time.monotonic() < deadline, log.read_text()
                     time.sleep(0.1)

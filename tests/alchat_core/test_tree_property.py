@@ -1,4 +1,4 @@
-"""Any sequence of send, edit, regenerate, choose, delete and restore agrees with a small model."""
+"""Any sequence of messages, edits, further answers, choices and deletions agrees with a model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ USER = User("ann", "ann", "session", Secret("token"), 2.0**40)
 
 _step = st.tuples(
     st.sampled_from(
-        ["new", "send", "send", "edit", "edit", "again", "choose", "choose", "delete", "restore"]
+        [
+            *("new", "send", "send", "edit", "edit", "again", "beside", "beside"),
+            *("choose", "choose", "delete", "restore"),
+        ]
     ),
     st.integers(0, 999),
     st.integers(0, 999),
@@ -53,6 +56,7 @@ class Node:
     parent: str | None
     role: str
     content: str
+    beside: str | None = None
 
 
 @dataclass
@@ -74,6 +78,14 @@ class Chat:
 
     def siblings(self, node: Node) -> list[str]:
         return [one.id for one in self.nodes.values() if one.parent == node.parent]
+
+    def compared(self, node: Node) -> tuple[str, ...]:
+        first = node.beside or node.id
+        found = [one for one in self.siblings(node) if first in (one, self.nodes[one].beside)]
+        if len(found) == 1:
+            return ()
+        newest = found[-8:]
+        return tuple(newest if node.id in newest else [node.id, *newest[1:]])
 
     def newest_below(self, message_id: str) -> str:
         below = {message_id}
@@ -145,6 +157,15 @@ class World:
             sent = await self.runs.retry(USER, question.id)
             await self.ended(sent.run_id)
             self.add(chat, Node(sent.message_id, question.id, "assistant", ""))
+        elif what == "beside":
+            question = questions[where % len(questions)]
+            sent = await self.runs.retry(USER, question.id, beside=True)
+            await self.ended(sent.run_id)
+            leaf = chat.nodes[chat.leaf or ""]
+            self.add(chat, Node(sent.message_id, question.id, "assistant", ""))
+            if leaf.parent == question.id:
+                chat.nodes[sent.message_id].beside = leaf.beside or leaf.id
+                chat.leaf = leaf.id
         elif what == "choose":
             message = nodes[where % len(nodes)]
             changes = {"active_message_id": message.id}
@@ -168,6 +189,12 @@ class World:
                 assert message.siblings.ids == tuple(ids)
                 assert message.siblings.count == len(ids)
                 assert message.siblings.index == ids.index(node.id)
+                assert message.compared_with == chat.compared(node)
+                compared = await self.service.comparison(USER.id, node.id)
+                assert tuple(one.id for one in compared) == chat.compared(node)
+                assert [one.compared_with for one in compared] == [
+                    chat.compared(chat.nodes[one.id]) for one in compared
+                ]
         for word in WORDS:
             hits = (await self.service.search(USER.id, word[:4], Filters(), limit=500)).items
             assert {(hit.conversation_id, hit.message_id) for hit in hits} == {

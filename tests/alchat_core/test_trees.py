@@ -277,12 +277,12 @@ def test_an_answer_in_what_is_deleted_stops_and_is_restored_with_it(
     chat = user.create_conversation()
     sent = user.send(chat.id, "hello", model="stream-2000-10")
     with user.follow(sent.run_id) as follower:
-        seen = follower.wait(5)
+        seen = follower.wait(10)
         while seen[-1].type != "text.delta":
-            seen += follower.wait(5)
+            seen += follower.wait(10)
         user.delete_conversation(chat.id)
         while not follower.finished:
-            seen += follower.wait(5)
+            seen += follower.wait(10)
     assert seen[-1].type == "run.cancelled"
     api.call("POST", f"/api/conversations/{chat.id}/restore")
     answer = api.branch(chat.id)[1]

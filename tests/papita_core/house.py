@@ -158,7 +158,7 @@ class House:
 
     def lend(self, token: str, username: str) -> Loan:
         request = LoanRequest(token, username, "openai", "al-chat")
-        return self.papita.lender.resolve(request).result(timeout=10)
+        return self.papita.lender.resolve(request).result(30)
 
     # --- the database, as somebody who can write it ---
 

@@ -6,6 +6,7 @@ not the imports, and many commands can be tried. One JSON request per line, one 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import secrets
@@ -93,6 +94,8 @@ class Starter:
 
 
 def _serve() -> None:
+    # No child looks for garbage among what was imported.
+    gc.freeze()
     children: list[int] = []
     for line in sys.stdin:
         match json.loads(line):

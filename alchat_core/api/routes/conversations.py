@@ -10,12 +10,14 @@ from starlette.responses import Response
 from alchat_core.api.deps import Services, ServicesOf, UserOf, json
 from alchat_core.api.schemas import (
     ChangeConversation,
+    Comparison,
     ConversationDetail,
     ConversationPage,
     MessagePage,
+    NewAnswer,
     NewConversation,
+    NewCopy,
     NewMessage,
-    NewRun,
     Parameters,
     SentBody,
 )
@@ -133,6 +135,23 @@ async def restore_conversation(
     return json(detail(services, await services.conversations.restore(user.id, conversation_id)))
 
 
+@router.post(
+    "/conversations/{conversation_id}/copy",
+    response_model=ConversationDetail,
+    status_code=201,
+    summary="Copy a branch into a new conversation",
+)
+async def copy_conversation(
+    conversation_id: str, user: UserOf, services: ServicesOf, body: NewCopy | None = None
+) -> Response:
+    wanted = body or NewCopy.model_validate({})
+    made = await services.copies.copy(
+        user.id, conversation_id, message_id=wanted.message_id, title=wanted.title
+    )
+    found = await services.conversations.get(user.id, made)
+    return json(detail(services, found), 201, {"Location": f"/api/conversations/{made}"})
+
+
 @router.get(
     "/conversations/{conversation_id}/messages",
     response_model=MessagePage,
@@ -194,7 +213,7 @@ async def retry_message(
     message_id: str,
     user: UserOf,
     services: ServicesOf,
-    body: NewRun | None = None,
+    body: NewAnswer | None = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     sent = await services.runs.retry(
@@ -202,9 +221,20 @@ async def retry_message(
         message_id,
         model=body.model if body else None,
         parameters=given(body.parameters) if body else None,
+        beside=bool(body and body.beside),
         key=idempotency_key,
     )
     return accepted(sent)
+
+
+@router.get(
+    "/messages/{message_id}/comparison",
+    response_model=Comparison,
+    summary="Answers that are compared",
+)
+async def get_comparison(message_id: str, user: UserOf, services: ServicesOf) -> Response:
+    found = await services.conversations.comparison(user.id, message_id)
+    return json({"items": [one.as_json() for one in found]})
 
 
 def detail(services: Services, conversation: Conversation) -> dict[str, Any]:
@@ -235,7 +265,11 @@ def given(parameters: Parameters | None) -> dict[str, Any] | None:
 
 def accepted(sent: Sent) -> Response:
     return json(
-        {"messageId": sent.message_id, "runId": sent.run_id},
+        {
+            "messageId": sent.message_id,
+            "runId": sent.run_id,
+            "userMessageId": sent.user_message_id,
+        },
         202,
         {"Location": f"/api/runs/{sent.run_id}"},
     )

@@ -15,7 +15,19 @@ router = APIRouter(prefix="/api", tags=["models"])
     "/models", response_model=ModelList, summary="Models of your credential, the default first"
 )
 async def list_models(user: UserOf, services: ServicesOf) -> Response:
-    found = await services.runs.models(user)
+    found, transcribes = await services.runs.models(user)
     return json(
-        {"models": [{"id": name} for name in found], "default": found[0] if found else None}
+        {
+            "models": [
+                {
+                    "id": model.id,
+                    "inputUsd": model.input_usd,
+                    "outputUsd": model.output_usd,
+                    "contextWindow": model.context_window,
+                }
+                for model in found
+            ],
+            "default": found[0].id if found else None,
+            "transcribes": transcribes,
+        }
     )

@@ -63,6 +63,12 @@ async def cancel_run(run_id: str, user: UserOf, services: ServicesOf) -> Respons
     return json((await services.runs.cancel(user.id, run_id)).as_json())
 
 
+@router.post("/{run_id}/read", status_code=204, summary="Say that you have read the answer")
+async def read_answer(run_id: str, user: UserOf, services: ServicesOf) -> Response:
+    await services.conversations.read_answer(user.id, run_id)
+    return Response(status_code=204)
+
+
 @router.post(
     "/{run_id}/tool-calls/{call_id}",
     status_code=204,

@@ -8,11 +8,12 @@ the description is refused, and no route answers without a caller.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.system import System
+from tests.system import ROOT, System
 
 EXAMPLES = 8
 # What a description cannot say: that a type exists, that a time has not passed.
@@ -42,6 +43,11 @@ def test_the_api_keeps_to_its_description(tmp_path: Path):
                 f"{system.url}/api/openapi.json",
             ],
             cwd=tmp_path,
+            # Each request reads all variables, so there are few. Hypothesis keeps its tables.
+            env={
+                "PATH": os.environ["PATH"],
+                "HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".hypothesis"),
+            },
             capture_output=True,
             text=True,
             check=False,

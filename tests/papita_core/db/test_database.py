@@ -10,8 +10,8 @@ from sqlalchemy import Text, bindparam, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
 from papita_core.db import Database, among, table_of
-from papita_core.db.engine import IDLE
 from papita_core.grants.models import LeaseRow
+from sqlkit.connections import IDLE
 from tests.papita_core.house import House, at_once, both_engines
 
 

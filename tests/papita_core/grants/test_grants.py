@@ -310,7 +310,7 @@ def test_users_see_every_time_that_a_project_asked_for_their_keys(house: House):
     house.lend(house.project_token(ben), "ben")
     for number in range(5):
         request = LoanRequest(token, "ana", "openai", "al-chat", run_id=f"run-{number}")
-        house.papita.lender.resolve(request).result(10)
+        house.papita.lender.resolve(request).result(30)
     house.papita.credentials.delete(ana, info.id, etag="*")
     with pytest.raises(CredentialNotFound):
         house.lend(token, "ana")

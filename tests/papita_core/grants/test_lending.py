@@ -100,7 +100,7 @@ def test_a_lease_reads_what_it_was_made_for_and_nothing_else(
     for name in (username, "nobody"):
         loan = house.papita.lender.resolve(LoanRequest(token, name, kind, project))
         with pytest.raises(CredentialNotFound) as caught:
-            loan.result(10)
+            loan.result(30)
         said.add(str(caught.value))
     assert len(said) == 1
 
@@ -238,7 +238,7 @@ def test_a_loan_names_the_type_that_it_is_and_the_run_it_is_for(house: House):
     info = house.papita.credentials.create(ana, new)
     token = house.project_token(ana)
     request = LoanRequest(token, "ana", "openai", "al-chat", "a request", "run-1")
-    loan = house.papita.lender.resolve(request).result(10)
+    loan = house.papita.lender.resolve(request).result(30)
     assert (loan.credential_id, loan.credential_type) == (info.id, "groq")
     (read,) = house.papita.audit.entries(ana, AuditFilter(action="credential.read")).items
     assert (read.event.run_id, read.event.request_id) == ("run-1", "a request")
@@ -318,7 +318,7 @@ def test_a_loan_waits_for_whoever_is_revoking_its_lease(house: House):
             loan = pool.submit(house.lend, token, "ana")
             assert not wait([loan], timeout=0.3).done
         with pytest.raises(Unauthenticated):
-            loan.result(10)
+            loan.result(30)
 
 
 @both_engines

@@ -26,7 +26,7 @@ def store(house: House, actor: Actor, url: str, token: str) -> str:
 
 def lend(house: House, token: str, url: str | None) -> Loan:
     request = LoanRequest(token, "ana", "mcp", "al-chat", base_url=url)
-    return house.papita.lender.resolve(request).result(timeout=10)
+    return house.papita.lender.resolve(request).result(30)
 
 
 @both_engines

@@ -81,7 +81,7 @@ class TwoRows:
         for name, kind, token in self.tokens:
             request = LoanRequest(token, name, kind, "al-chat")
             try:
-                yield papita.lender.resolve(request).result(10).secret
+                yield papita.lender.resolve(request).result(30).secret
             except (SecretUnreadable, CredentialNotFound) as error:
                 yield error
 

@@ -58,7 +58,7 @@ def test_metadata_is_there_and_secrets_are_not(
         lambda: sealed.credentials.replace(actor, info.id, ReplaceCredential(), etag=info.etag),
         lambda: sealed.credentials.delete(actor, info.id, etag=info.etag),
         lambda: sealed.credentials.test(actor, info.id),
-        lambda: sealed.lender.resolve(LoanRequest(token, "ana", "openai", "al-chat")).result(5),
+        lambda: sealed.lender.resolve(LoanRequest(token, "ana", "openai", "al-chat")).result(30),
         lambda: sealed.projects.user_token(actor, "al-chat"),
         lambda: sealed.grants.exchange("al-chat", user_token, "openai"),
         sealed.audit.verify,

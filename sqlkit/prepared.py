@@ -1,0 +1,186 @@
+"""Statements that run with every request: compiled once, run on the driver's own cursor.
+
+SQLAlchemy takes a tenth of a millisecond and more around each execution, however simple, and a loan
+or a message has half a dozen of them. What a statement says and how values are converted is
+SQLAlchemy's here, too, and so are the transaction, the connection and the errors.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from sqlalchemy import CompoundSelect, Delete, Dialect, Insert, Select, Update
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
+from sqlalchemy.util import await_only
+
+Statement = Select[Any] | CompoundSelect[Any] | Insert | Update | Delete
+Converter = Callable[[Any], Any] | None
+
+
+class Prepared:
+    """One statement, for every engine. It must have no parameter that is a list to be expanded.
+
+    `columns` are those that an insert sets, where it does not set all: the others get what the
+    database gives them.
+    """
+
+    def __init__(self, statement: Statement, columns: Sequence[str] | None = None) -> None:
+        self._statement = statement
+        self._columns = columns
+        self._forms: dict[str, _Form] = {}
+
+    def rows(self, within: Session | Connection, parameters: Mapping[str, Any]) -> list[Any]:
+        """All rows, as named tuples, read in the transaction `within`. Raises `DBAPIError`."""
+        connection = within if isinstance(within, Connection) else within.connection()
+        form = self._form(connection.dialect)
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(form.text, form.parameters(parameters))
+            found = cursor.fetchall()
+        except form.driver_error as error:
+            form.fail(connection, error)
+        finally:
+            cursor.close()
+        return [form.row(values) for values in found]
+
+    def first(self, within: Session | Connection, parameters: Mapping[str, Any]) -> Any:
+        """The first row, None if there is none; else as `rows`."""
+        found = self.rows(within, parameters)
+        return found[0] if found else None
+
+    def run(self, within: Session | Connection, *parameters: Mapping[str, Any]) -> int:
+        """Executes it for each of `parameters`, in the transaction `within`; how many rows that
+        reached. Raises `DBAPIError`.
+        """
+        connection = within if isinstance(within, Connection) else within.connection()
+        form = self._form(connection.dialect)
+        cursor = connection.connection.cursor()
+        try:
+            if len(parameters) == 1:
+                cursor.execute(form.text, form.parameters(parameters[0]))
+            else:
+                cursor.executemany(form.text, [form.parameters(each) for each in parameters])
+            reached: int = cursor.rowcount
+        except form.driver_error as error:
+            form.fail(connection, error)
+        finally:
+            cursor.close()
+        return reached
+
+    def _form(self, dialect: Dialect) -> _Form:
+        form = self._forms.get(dialect.name)
+        if form is None:
+            form = self._forms[dialect.name] = _Form(self._statement, self._columns, dialect)
+        return form
+
+
+class _Form:
+    """A statement in the words of one engine."""
+
+    def __init__(
+        self, statement: Statement, columns: Sequence[str] | None, dialect: Dialect
+    ) -> None:
+        compiled = statement.compile(
+            dialect=dialect, column_keys=None if columns is None else list(columns)
+        )
+        assert dialect.loaded_dbapi is not None  # noqa: S101 - there is a connection already
+        self.text = str(compiled)
+        self.driver_error: type[Exception] = dialect.loaded_dbapi.Error
+        self._values = {
+            name: (parameter.value, _given(parameter.type, dialect))
+            for name, parameter in compiled.binds.items()
+        }
+        # The driver takes parameters by place where there is an order, else by name.
+        self._order = compiled.positiontup
+        selected = getattr(statement, "selected_columns", ())
+        self._row = _tuple_of([column.key for column in selected])
+        self._read = [
+            (place, convert)
+            for place, column in enumerate(selected)
+            if (convert := _found(column.type, dialect)) is not None
+        ]
+
+    def parameters(self, given: Mapping[str, Any]) -> Any:
+        values = {
+            name: given.get(name, value) if convert is None else convert(given.get(name, value))
+            for name, (value, convert) in self._values.items()
+        }
+        return values if self._order is None else [values[name] for name in self._order]
+
+    def row(self, values: Any) -> Any:
+        if self._read:
+            values = list(values)
+            for place, convert in self._read:
+                values[place] = convert(values[place])
+        return self._row(values)
+
+    def fail(self, connection: Connection, error: Exception) -> NoReturn:
+        _fail(connection, error, self.text)
+
+
+@contextmanager
+def together(connection: Connection) -> Iterator[None]:
+    """What runs inside goes to the server without waiting for what it says to each statement.
+
+    For prepared statements that return nothing; what one raises may come only at the end. Where
+    the driver cannot do that, as on SQLite, which has no way to go, nothing changes.
+    """
+    driver: Any = connection.connection.driver_connection
+    if not hasattr(driver, "pipeline"):
+        yield
+        return
+    pipeline = driver.pipeline()
+    asynchronous = hasattr(pipeline, "__aenter__")
+    kinds = connection.dialect.loaded_dbapi
+    assert kinds is not None  # noqa: S101 - there is a connection already
+    try:
+        await_only(pipeline.__aenter__()) if asynchronous else pipeline.__enter__()
+        try:
+            yield
+        except BaseException:
+            left = sys.exc_info()
+            await_only(pipeline.__aexit__(*left)) if asynchronous else pipeline.__exit__(*left)
+            raise
+        none = (None, None, None)
+        await_only(pipeline.__aexit__(*none)) if asynchronous else pipeline.__exit__(*none)
+    except kinds.Error as error:
+        _fail(connection, error, None)
+
+
+def _fail(connection: Connection, error: Exception, statement: str | None) -> NoReturn:
+    """Raises what SQLAlchemy would."""
+    dialect = connection.dialect
+    assert dialect.loaded_dbapi is not None  # noqa: S101 - there is a connection already
+    gone = dialect.is_disconnect(error, None, None)  # type: ignore[arg-type]
+    if gone:
+        connection.invalidate(error)
+    raise DBAPIError.instance(
+        statement,
+        None,
+        error,
+        dialect.loaded_dbapi.Error,
+        hide_parameters=True,
+        connection_invalidated=gone,
+        dialect=dialect,
+    ) from None
+
+
+def _tuple_of(names: list[str]) -> Callable[[Iterable[Any]], Any]:
+    made: Any = namedtuple("PreparedRow", names)  # type: ignore[misc]
+    make: Callable[[Iterable[Any]], Any] = made._make
+    return make
+
+
+def _given(kind: TypeEngine[Any], dialect: Dialect) -> Converter:
+    return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _found(kind: TypeEngine[Any], dialect: Dialect) -> Converter:
+    return kind.dialect_impl(dialect).result_processor(dialect, None)

@@ -1,0 +1,188 @@
+"""Prepared statements do what SQLAlchemy does with them, on each engine and its drivers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    create_engine,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
+
+from sqlkit import Prepared, ask_idle_connections, connections, together
+from tests.papita_core.postgres import Postgres
+
+metadata = MetaData()
+potatoes = Table(
+    "potatoes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(20), nullable=False),
+    Column("colour", String(20), nullable=False, server_default="yellow"),
+    Column("notes", JSON(none_as_null=True)),
+)
+ADD = Prepared(insert(potatoes), ("id", "name", "notes"))
+RENAME = Prepared(
+    update(potatoes).where(potatoes.c.id == bindparam("which")).values(name=bindparam("new_name"))
+)
+BY_ID = Prepared(select(potatoes).where(potatoes.c.id == bindparam("which")))
+NAMES = Prepared(select(potatoes.c.name).order_by(potatoes.c.id))
+
+Unit = Callable[[Connection], Any]
+Run = Callable[[Unit], Any]
+
+
+@pytest.fixture(params=["sqlite", "psycopg", "psycopg, asynchronous"])
+def run(request: pytest.FixtureRequest, tmp_path: Any, postgres: Postgres) -> Iterator[Run]:
+    """Runs a unit in a transaction of its own."""
+    if request.param == "sqlite":
+        engine = create_engine(f"sqlite:///{tmp_path}/potatoes.db")
+        metadata.create_all(engine)
+        yield lambda unit: _within(engine, unit)
+        engine.dispose()
+        return
+    with postgres.database() as url:
+        engine = create_engine(url)
+        metadata.create_all(engine)
+        if request.param == "psycopg":
+            yield lambda unit: _within(engine, unit)
+        else:
+            yield lambda unit: asyncio.run(_within_async(url, unit))
+        engine.dispose()
+
+
+def _within(engine: Any, unit: Unit) -> Any:
+    with engine.begin() as connection:
+        return unit(connection)
+
+
+async def _within_async(url: str, unit: Unit) -> Any:
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(unit)
+    finally:
+        await engine.dispose()
+
+
+def add(connection: Connection, *names: str, first: int = 1) -> int:
+    rows = [
+        {"id": number, "name": name, "notes": {"of": [name]}}
+        for number, name in enumerate(names, first)
+    ]
+    return ADD.run(connection, *rows)
+
+
+def test_values_are_converted_and_left_out_columns_get_their_default(run: Run) -> None:
+    run(lambda connection: add(connection, "Linda"))
+    row = run(lambda connection: BY_ID.first(connection, {"which": 1}))
+    assert (row.id, row.name, row.colour, row.notes) == (1, "Linda", "yellow", {"of": ["Linda"]})
+    assert run(lambda connection: BY_ID.first(connection, {"which": 2})) is None
+    run(lambda connection: ADD.run(connection, {"id": 2, "name": "Sieglinde", "notes": None}))
+    assert run(lambda connection: BY_ID.first(connection, {"which": 2})).notes is None
+
+
+def test_a_statement_says_how_many_rows_it_reached(run: Run) -> None:
+    assert run(lambda connection: add(connection, "Linda", "Laura", "Annabelle")) == 3
+    assert run(lambda c: RENAME.run(c, {"which": 2, "new_name": "Nicola"})) == 1
+    assert run(lambda c: RENAME.run(c, {"which": 9, "new_name": "Nicola"})) == 0
+    names = run(lambda connection: [row.name for row in NAMES.rows(connection, {})])
+    assert names == ["Linda", "Nicola", "Annabelle"]
+
+
+def test_an_error_is_the_one_that_sqlalchemy_raises_and_undoes_all(run: Run) -> None:
+    def twice(connection: Connection) -> None:
+        add(connection, "Linda")
+        add(connection, "Laura")
+
+    with pytest.raises(IntegrityError) as raised:
+        run(twice)
+    assert "Laura" not in str(raised.value)
+    assert run(lambda connection: NAMES.rows(connection, {})) == []
+
+
+def test_what_is_sent_together_is_there_afterwards(run: Run) -> None:
+    def unit(connection: Connection) -> list[str]:
+        with together(connection):
+            add(connection, "Linda", "Laura")
+            RENAME.run(connection, {"which": 1, "new_name": "Nicola"})
+            add(connection, "Annabelle", first=3)
+        return [row.name for row in NAMES.rows(connection, {})]
+
+    assert run(unit) == ["Nicola", "Laura", "Annabelle"]
+    assert run(lambda connection: len(NAMES.rows(connection, {}))) == 3
+
+
+def test_an_error_among_what_is_sent_together_undoes_all(run: Run) -> None:
+    def unit(connection: Connection) -> None:
+        with together(connection):
+            add(connection, "Linda")
+            add(connection, "Laura")
+            add(connection, "Annabelle", first=3)
+
+    with pytest.raises(IntegrityError):
+        run(unit)
+    assert run(lambda connection: NAMES.rows(connection, {})) == []
+
+
+def test_an_exception_among_what_is_sent_together_comes_through(run: Run) -> None:
+    def unit(connection: Connection) -> None:
+        with together(connection):
+            add(connection, "Linda")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        run(unit)
+    assert run(lambda connection: NAMES.rows(connection, {})) == []
+
+
+def test_a_session_will_do_as_well(run: Run) -> None:
+    def unit(connection: Connection) -> list[str]:
+        with Session(bind=connection) as session:
+            ADD.run(session, {"id": 1, "name": "Linda", "notes": None})
+            return [row.name for row in NAMES.rows(session, {})]
+
+    assert run(unit) == ["Linda"]
+
+
+def test_a_connection_that_was_closed_is_replaced_after_a_rest(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.database() as url:
+        engine, other = create_engine(url), create_engine(url)
+        ask_idle_connections(engine)
+
+        def close_it() -> None:
+            with engine.begin() as connection:
+                process = connection.scalar(text("SELECT pg_backend_pid()"))
+            with other.begin() as connection:
+                assert connection.scalar(
+                    text("SELECT pg_terminate_backend(:process)"), {"process": process}
+                )
+
+        close_it()
+        with pytest.raises(OperationalError), engine.begin() as connection:
+            connection.scalar(text("SELECT 1"))
+        monkeypatch.setattr(connections, "IDLE", 0.0)
+        close_it()
+        with engine.begin() as connection:
+            assert connection.scalar(text("SELECT 1")) == 1
+        engine.dispose()
+        other.dispose()
