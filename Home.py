@@ -5,8 +5,10 @@ import streamlit as st
 from portal import navigation, sign_in
 from portal.brand import show_logo
 from portal.frame import show_account
+from portal.pictures import address
+from portal.wiring import MARK
 
-st.set_page_config(page_title="Papita", page_icon="portal/assets/mark.svg", layout="centered")
+st.set_page_config(page_title="Papita", page_icon=address(MARK), layout="centered")
 
 user = sign_in.restore()
 page = navigation.build(user)

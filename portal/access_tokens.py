@@ -15,22 +15,24 @@ from papita_core.errors import InvalidInput, PapitaError
 from papita_core.users.access_tokens import AccessToken, NewAccessToken
 from portal import wiring
 from portal.confirm import Question, confirm
+from portal.dialogs import dialog
 from portal.session import SignedIn, actor, require_user, tab
-from portal.words import ago, day, plain, show_field_error
+from portal.texts import N_, said, t, translated
+from portal.words import ago, date_format, day, plain, show_field_error
 
 CAPABILITY = "tokens:manage"
 SCOPES = {
     "credentials:read": (
-        "See your credentials",
-        "Labels, hints and when they were used. Never a key.",
+        N_("See your credentials"),
+        N_("Labels, hints and when they were used. Never a key."),
     ),
     "credentials:write": (
-        "Change your credentials",
-        "Add, test, replace, switch off and delete them.",
+        N_("Change your credentials"),
+        N_("Add, test, replace, switch off and delete them."),
     ),
     "projects:launch": (
-        "Use projects for you",
-        "A script may chat with your keys. Making the token is your consent to that.",
+        N_("Use projects for you"),
+        N_("A script may chat with your keys. Making the token is your consent to that."),
     ),
 }
 DAYS = (7, 30, 90, 365)
@@ -48,16 +50,20 @@ def show_token(token: AccessToken) -> None:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(f"**{plain(token.name)}**", width="content")
                 if over:
-                    st.badge("Expired", color="red", icon=":material/event_busy:")
-            st.caption(f"Made {ago(token.created_at)}. {_end(token, over)} {_last_use(token)}")
+                    st.badge(t("Expired"), color="red", icon=":material/event_busy:")
+            made = t("Made {when}.", when=ago(token.created_at))
+            st.caption(f"{made} {_end(token, over)} {_last_use(token)}")
             st.markdown(" ".join(f"`{scope}`" for scope in token.scopes))
-        if st.button("Revoke", icon=":material/link_off:", key=f"access_tokens_drop_{token.id}"):
+        if st.button(t("Revoke"), icon=":material/link_off:", key=f"access_tokens_drop_{token.id}"):
             confirm(
                 Question(
-                    "Revoke access token",
-                    f"Revoke **{plain(token.name)}**? Scripts that use it get 401 from this moment,"
-                    " and keys that it borrowed are taken back. This cannot be undone.",
-                    "Revoke",
+                    t("Revoke access token"),
+                    t(
+                        "Revoke **{name}**? Scripts that use it get 401 from this moment, and keys"
+                        " that it borrowed are taken back. This cannot be undone.",
+                        name=plain(token.name),
+                    ),
+                    t("Revoke"),
                     lambda: _revoke(token),
                     CAPABILITY,
                 )
@@ -66,23 +72,26 @@ def show_token(token: AccessToken) -> None:
 
 def _end(token: AccessToken, over: bool) -> str:
     if token.expires_at is None:
-        return "Does not expire."
-    return f"{'Expired' if over else 'Expires'} {day(token.expires_at)}."
+        return t("Does not expire.")
+    when = day(token.expires_at)
+    return t("Expired {when}.", when=when) if over else t("Expires {when}.", when=when)
 
 
 def _last_use(token: AccessToken) -> str:
-    return f"Last used {ago(token.last_used_at)}." if token.last_used_at else "Never used."
+    if token.last_used_at is None:
+        return t("Never used.")
+    return t("Last used {when}.", when=ago(token.last_used_at))
 
 
 def _revoke(token: AccessToken) -> str:
     wiring.services().papita.access_tokens.revoke(actor(), token.id)
-    return f"The token {token.name} is revoked."
+    return t("The token {name} is revoked.", name=token.name)
 
 
 def show_example() -> None:
     """How a script uses a token."""
     origin = wiring.services().settings.origin
-    st.code(EXAMPLE.format(origin=origin, path="credentials"), language="bash", wrap_lines=True)
+    st.code(EXAMPLE.format(origin=origin, path="credentials"), language=None, wrap_lines=True)
 
 
 def _clear() -> None:
@@ -96,7 +105,7 @@ def create_token() -> None:
     _create_token()
 
 
-@st.dialog("Create access token", icon=":material/key_vertical:", on_dismiss=_clear)
+@dialog(N_("Create access token"), icon=":material/key_vertical:", on_dismiss=_clear)
 def _create_token() -> None:
     user = require_user(CAPABILITY)
     if tab().dialog_done:
@@ -107,9 +116,9 @@ def _create_token() -> None:
     # token off the screen again.
     with questions.container(), st.form("access_token", border=False):
         name = st.text_input(
-            "Name",
+            t("Name"),
             key="access_token_name",
-            placeholder="For example: nightly script",
+            placeholder=t("For example: nightly script"),
             max_chars=200,
         )
         name_problem = st.empty()
@@ -118,7 +127,7 @@ def _create_token() -> None:
         days = _ask_expiry()
         expires_problem = st.empty()
         pressed = st.form_submit_button(
-            "Create", type="primary", width="stretch", key="access_token_create"
+            t("Create"), type="primary", width="stretch", key="access_token_create"
         )
         problem = st.empty()
     if not pressed:
@@ -137,7 +146,7 @@ def _create_token() -> None:
                 with where:
                     show_field_error(error.errors[field])
     except PapitaError as error:
-        problem.error(str(error), icon=":material/error:")
+        problem.error(said(error), icon=":material/error:")
     else:
         questions.empty()
         with answer:
@@ -145,23 +154,23 @@ def _create_token() -> None:
 
 
 def _ask_scopes(user: SignedIn) -> tuple[str, ...]:
-    st.markdown("What it may do", width="content")
+    st.markdown(t("What it may do"), width="content")
     chosen = []
     for scope in TOKEN_SCOPES:
         title, explanation = SCOPES[scope]
         if not user.actor.may(scope):
             continue
         with st.container(gap=None):
-            if st.checkbox(title, key=f"access_token_scope_{scope}"):
+            if st.checkbox(translated(title), key=f"access_token_scope_{scope}"):
                 chosen.append(scope)
-            st.caption(f"`{scope}` {explanation}")
+            st.markdown(f"`{scope}` {translated(explanation)}")
     return tuple(chosen)
 
 
 def _ask_expiry() -> int:
     """Days until the token ends. A date, where one is given, goes before a number of days."""
     days = st.segmented_control(
-        "Expires after so many days",
+        t("Expires after so many days"),
         DAYS,
         default=DEFAULT_DAYS,
         required=True,
@@ -170,8 +179,9 @@ def _ask_expiry() -> int:
     )
     today = datetime.now(UTC).date()
     until = st.date_input(
-        "Or on a date (UTC)",
+        t("Or on a date (UTC)"),
         value=None,
+        format=date_format(),
         min_value=today + timedelta(days=1),
         max_value=today + timedelta(days=3650),
         key="access_token_date",
@@ -180,16 +190,18 @@ def _ask_expiry() -> int:
 
 
 def _show_once(made: NewAccessToken) -> None:
-    st.markdown(f"**{plain(made.info.name)}** is made. Copy the token now:")
+    st.markdown(t("**{name}** is made. Copy the token now:", name=plain(made.info.name)))
     st.code(made.token, language=None, wrap_lines=True)
     st.warning(
-        "It is not shown again: Papita keeps only a fingerprint of it. Put it where you keep"
-        " passwords, not into a script.",
+        t(
+            "It is not shown again: Papita keeps only a fingerprint of it. Put it where you keep"
+            " passwords, not into a script."
+        ),
         icon=":material/visibility_off:",
     )
-    st.caption("To try it, put it into the variable `PAPITA_TOKEN` of a terminal, then:")
+    st.markdown(t("To try it, put it into the variable `PAPITA_TOKEN` of a terminal, then:"))
     show_example()
-    st.button("Done", type="primary", width="stretch", key="access_token_done", on_click=_close)
+    st.button(t("Done"), type="primary", width="stretch", key="access_token_done", on_click=_close)
 
 
 def _close() -> None:

@@ -10,70 +10,80 @@ from urllib.parse import urlencode
 from papita_core.audit.search import FAILED
 from papita_core.audit.service import Damage, Entry
 from papita_core.projects.catalogue import PROJECTS
+from portal.texts import N_, t, translated
+from portal.words import full_date
 
 EXPORT = "/api/audit/export"
 
 # What an action is called on the page. One that is missing here shows its own name.
 ACTIONS = {
-    "audit.begun-anew": "began the log anew, after its rows were removed",
-    "audit.stream-opened": "opened a stream of the log",
-    "credential.blocked": "blocked a credential",
-    "credential.created": "added a credential",
-    "credential.deleted": "deleted a credential",
-    "credential.disabled": "switched a credential off",
-    "credential.enabled": "switched a credential on",
-    "credential.read": "read a key",
-    "credential.replaced": "changed a credential",
-    "credential.budget": "changed the budget of a credential",
-    "credential.shared": "shared a credential",
-    "credential.tested": "tested a key",
-    "credential.unblocked": "unblocked a credential",
-    "credential.unreadable": "found a key unreadable",
-    "credential.unshared": "stopped sharing a credential",
-    "grant.allowed": "allowed a project to use a key",
-    "grant.revoked": "withdrew a project's permission",
-    "key.audit-rotated": "rotated the key of the log",
-    "key.master-added": "added a master key",
-    "key.master-removed": "removed a master key",
-    "key.rotated": "finished rotating the root key",
-    "key.rotation-started": "began to rotate the root key",
-    "key.signing-rotated": "rotated the key that signs tokens",
-    "lease.issued": "was given access for minutes",
-    "project.disabled": "switched a project off",
-    "project.enabled": "switched a project on",
-    "token.created": "made an access token",
-    "token.revoked": "revoked an access token",
-    "user.created": "added a user",
-    "user.disabled": "disabled a user",
-    "user.enabled": "enabled a user",
-    "user.password-reset": "reset a password",
-    "vault.backed-up": "made a backup",
-    "vault.restored": "restored a backup",
+    "audit.begun-anew": N_("began the log anew, after its rows were removed"),
+    "audit.stream-opened": N_("opened a stream of the log"),
+    "credential.blocked": N_("blocked a credential"),
+    "credential.created": N_("added a credential"),
+    "credential.deleted": N_("deleted a credential"),
+    "credential.disabled": N_("switched a credential off"),
+    "credential.enabled": N_("switched a credential on"),
+    "credential.read": N_("read a key"),
+    "credential.replaced": N_("changed a credential"),
+    "credential.budget": N_("changed the budget of a credential"),
+    "credential.shared": N_("shared a credential"),
+    "credential.tested": N_("tested a key"),
+    "credential.unblocked": N_("unblocked a credential"),
+    "credential.unreadable": N_("found a key unreadable"),
+    "credential.unshared": N_("stopped sharing a credential"),
+    "grant.allowed": N_("allowed a project to use a key"),
+    "grant.revoked": N_("withdrew a project's permission"),
+    "key.audit-rotated": N_("rotated the key of the log"),
+    "key.master-added": N_("added a master key"),
+    "key.master-removed": N_("removed a master key"),
+    "key.rotated": N_("finished rotating the root key"),
+    "key.rotation-started": N_("began to rotate the root key"),
+    "key.signing-rotated": N_("rotated the key that signs tokens"),
+    "lease.issued": N_("was given access for minutes"),
+    "project.disabled": N_("switched a project off"),
+    "project.enabled": N_("switched a project on"),
+    "token.created": N_("made an access token"),
+    "token.revoked": N_("revoked an access token"),
+    "user.created": N_("added a user"),
+    "user.disabled": N_("disabled a user"),
+    "user.enabled": N_("enabled a user"),
+    "user.password-reset": N_("reset a password"),
+    "vault.backed-up": N_("made a backup"),
+    "vault.restored": N_("restored a backup"),
 }
-HEADS = ("UTC", "Who", "What", "Row")
-OUTCOMES = {"Any": None, "Done": "ok", "Refused or failed": FAILED}
+ANY, DONE, REFUSED = N_("Any"), N_("Done"), N_("Refused or failed")
+OUTCOMES = {ANY: None, DONE: "ok", REFUSED: FAILED}
 
 DAMAGES = {
-    "edited": "Row {seq} of stream {stream} was changed after it was written.",
-    "removed": "Row {seq} of stream {stream} was removed, and perhaps others after it.",
-    "inserted": "Row {seq} of stream {stream} was not written by Papita: somebody put it there.",
-    "reordered": "Row {seq} of stream {stream} changed places with a later one.",
-    "cut off": "The end of stream {stream} was cut off: rows from {seq} on are missing.",
-    "head gone": "Rows of stream {stream} were removed as a whole, or the record of its last row.",
+    "edited": N_("Row {seq} of stream {stream} was changed after it was written."),
+    "removed": N_("Row {seq} of stream {stream} was removed, and perhaps others after it."),
+    "inserted": N_(
+        "Row {seq} of stream {stream} was not written by Papita: somebody put it there."
+    ),
+    "reordered": N_("Row {seq} of stream {stream} changed places with a later one."),
+    "cut off": N_("The end of stream {stream} was cut off: rows from {seq} on are missing."),
+    "head gone": N_(
+        "Rows of stream {stream} were removed as a whole, or the record of its last row."
+    ),
 }
-WHAT_TO_DO = (
+WHAT_TO_DO = N_(
     "Somebody who can write to the database did this, or the disk is faulty. Keep a copy of the"
     " database as it is now, compare it with your last backup or export, and find out who had"
     " access since. Only rows before the damage are proven to be whole."
 )
 
 
+def heads() -> tuple[str, ...]:
+    return "UTC", t("Who"), t("What"), t("Row")
+
+
 def action_words(action: str) -> str:
-    return ACTIONS.get(action, action)
+    return translated(ACTIONS.get(action, action))
 
 
 def damage_sentence(damage: Damage) -> str:
-    return DAMAGES[damage.kind].format(stream=damage.stream, seq=damage.seq)
+    return translated(DAMAGES[damage.kind]).format(stream=damage.stream, seq=damage.seq)
 
 
 def days(first: date | None, last: date | None) -> tuple[datetime | None, datetime | None]:
@@ -91,9 +101,9 @@ def export_url(file_type: str, wanted: Mapping[str, str | None]) -> str:
 
 
 def by_day(entries: Iterable[Entry]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """The entries of each UTC day under its name, as rows for a table with `HEADS`."""
+    """The entries of each UTC day under its name, as rows for a table with `heads`."""
     for day, some in groupby(entries, key=lambda entry: entry.at.date()):
-        yield f"{day:%A}, {day.day} {day:%B %Y}", list(entry_rows(some))
+        yield full_date(day), list(entry_rows(some))
 
 
 def entry_rows(entries: Iterable[Entry]) -> Iterator[tuple[str, ...]]:
@@ -103,11 +113,11 @@ def entry_rows(entries: Iterable[Entry]) -> Iterator[tuple[str, ...]]:
         event = entry.event
         who = entry.actor_name or titles.get(event.actor_id or "") or event.actor_id or "Papita"
         if event.owner_id is not None and event.owner_id != event.actor_id:
-            who += f" for {entry.owner_name or event.owner_id}"
+            who = t("{name} for {owner}", name=who, owner=entry.owner_name or event.owner_id)
         what = action_words(event.action)
         if event.project_id is not None and event.project_id != event.actor_id:
             what += f": {titles.get(event.project_id, event.project_id)}"
         if event.outcome != "ok":
-            what += f" (failed: {event.outcome})"
+            what = t("{action} (failed: {reason})", action=what, reason=event.outcome)
         place = str(entry.seq) if entry.stream == "main" else f"{entry.stream} {entry.seq}"
         yield f"{entry.at:%H:%M:%S}", who, what, place

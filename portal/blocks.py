@@ -6,6 +6,7 @@ the last boundary is still in motion. The pieces, put together, are the text, by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,6 +34,7 @@ _PARSER = _block_parser()
 
 def outline(text: str) -> Outline:
     """The outline of a text of complete lines."""
+    text = _with_dollars(text)
     env: dict[str, object] = {}
     tokens = _PARSER.parse(text, env)
     starts: list[int] = []
@@ -45,6 +47,17 @@ def outline(text: str) -> Outline:
         if token.type in READ_AS_TEXT and _opens_maths(lines[first:end]):
             break
     return Outline(tuple(starts), bool(env.get("references")) or "\n[^" in "\n" + text)
+
+
+# Models write display maths as \[ … \] as well: for the outline that is $$ … $$, as long.
+_DISPLAY = re.compile(r"^([ \t>]*)\\\[(.*?)\\\](?=[ \t]*$)", re.DOTALL | re.MULTILINE)
+_DISPLAY_OPENS = re.compile(r"^([ \t>]*)\\\[(?!.*\\\])", re.DOTALL | re.MULTILINE)
+
+
+def _with_dollars(text: str) -> str:
+    if "\\[" not in text:
+        return text
+    return _DISPLAY_OPENS.sub(r"\1$$", _DISPLAY.sub(r"\1$$\2$$", text))
 
 
 # Display maths may hold blank lines, rules and bars. Until its closing dollars are there, the

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 import streamlit as st
 
+from portal.pictures import address
 from portal.wiring import ASSETS, MARK
 
 
-def wordmark() -> str:
+def wordmark() -> Path:
     """The file of the wordmark. Which theme is on is known from a tab's second run for certain."""
-    return str(ASSETS / f"wordmark-{'dark' if st.context.theme.type == 'dark' else 'light'}.svg")
+    return ASSETS / f"wordmark-{'dark' if st.context.theme.type == 'dark' else 'light'}.svg"
 
 
 def show_logo() -> None:
     """The wordmark in the sidebar; the mark alone where the sidebar is closed."""
-    st.logo(wordmark(), size="large", icon_image=str(MARK))
+    st.logo(address(wordmark()), size="large", icon_image=address(MARK))
 
 
 def show_wordmark() -> None:
     """The wordmark as a picture on the page."""
-    _picture(Path(wordmark()), "Papita", 140)
+    _picture(wordmark(), "Papita", 140)
 
 
 def show_mark() -> None:
@@ -32,7 +32,4 @@ def show_mark() -> None:
 
 def _picture(file: Path, alt: str, width: int) -> None:
     # `st.image` would add a button that shows it on the whole screen.
-    data = base64.b64encode(file.read_bytes()).decode()
-    st.html(
-        f'<img src="data:image/svg+xml;base64,{data}" alt="{alt}" width="{width}">', width=width
-    )
+    st.html(f'<img src="{address(file)}" alt="{alt}" width="{width}">', width=width)

@@ -9,6 +9,7 @@ import streamlit as st
 
 from papita_core.errors import PapitaError
 from portal.session import require_user, tab
+from portal.texts import said, t
 
 ERRORS = "confirm"
 
@@ -30,7 +31,7 @@ def attempt(act: Callable[[], object], notice: str) -> None:
     try:
         act()
     except PapitaError as error:
-        notice = str(error)
+        notice = said(error)
     tab().notice = notice
 
 
@@ -50,7 +51,7 @@ def _ask(question: Question) -> None:
     if problem:
         st.error(problem, icon=":material/error:")
     with st.container(horizontal=True, horizontal_alignment="right"):
-        st.button("Cancel", key="confirm_no", on_click=_close)
+        st.button(t("Cancel"), key="confirm_no", on_click=_close)
         if not problem:
             st.button(
                 question.button,
@@ -65,7 +66,7 @@ def _act(question: Question) -> None:
     try:
         notice = question.act()
     except PapitaError as error:
-        tab().errors[ERRORS] = {"form": str(error)}
+        tab().errors[ERRORS] = {"form": said(error)}
     else:
         _close()
         tab().notice = notice

@@ -14,23 +14,24 @@ from portal import wiring
 from portal.confirm import attempt
 from portal.project_cards import ask_consent, key_words
 from portal.session import SignedIn, actor, tab
+from portal.texts import N_, said, t, tn, translated
 from portal.which_key import which_line
-from portal.words import ago, plain, plural
+from portal.words import ago, plain
 
 PAGE_SIZE = 20
 MOST = 200
 OUTCOMES = {
-    "ok": "Lent",
-    "consent-required": "Refused: not allowed",
-    "credential-not-found": "Refused: no fitting key",
-    "credential-missing": "Refused: no fitting key",
-    "credential-disabled": "Refused: switched off",
-    "credential-expired": "Refused: expired",
-    "budget-exceeded": "Refused: budget used up",
-    "project-disabled": "Refused: project off",
-    "session-ended": "Refused: signed out",
-    "secret-unreadable": "Refused: unreadable",
-    "rate-limited": "Refused: too many",
+    "ok": N_("Lent"),
+    "consent-required": N_("Refused: not allowed"),
+    "credential-not-found": N_("Refused: no fitting key"),
+    "credential-missing": N_("Refused: no fitting key"),
+    "credential-disabled": N_("Refused: switched off"),
+    "credential-expired": N_("Refused: expired"),
+    "budget-exceeded": N_("Refused: budget used up"),
+    "project-disabled": N_("Refused: project off"),
+    "session-ended": N_("Refused: signed out"),
+    "secret-unreadable": N_("Refused: unreadable"),
+    "rate-limited": N_("Refused: too many"),
 }
 SHORT = 8
 
@@ -54,13 +55,20 @@ def show_app(user: SignedIn, project: Project, grants: Sequence[Grant]) -> None:
             _switch(project, allowed=bool(grants))
         if grants:
             st.markdown(
-                f"May use your **{key_words(project)}** key, allowed {ago(grants[0].created_at)}."
+                t(
+                    "May use your **{key}** key, allowed {when}.",
+                    key=key_words(project),
+                    when=ago(grants[0].created_at),
+                )
             )
             _which(user, project)
         else:
             st.markdown(
-                f"Gets none of your keys. To let it use your **{key_words(project)}** key, press"
-                " **Allow**, or open it from the dashboard, where it asks."
+                t(
+                    "Gets none of your keys. To let it use your **{key}** key, press **Allow**, or"
+                    " open it from the dashboard, where it asks.",
+                    key=key_words(project),
+                )
             )
         st.caption(_how_often(reads.items, more=reads.next_cursor is not None))
         if reads.items:
@@ -69,24 +77,24 @@ def show_app(user: SignedIn, project: Project, grants: Sequence[Grant]) -> None:
 
 def _badge(*, allowed: bool, off: bool) -> None:
     if off:
-        st.badge("Switched off", color="orange", icon=":material/power_settings_new:")
+        st.badge(t("Switched off"), color="orange", icon=":material/power_settings_new:")
     elif allowed:
-        st.badge("Allowed", color="green", icon=":material/check:")
+        st.badge(t("Allowed"), color="green", icon=":material/check:")
     else:
-        st.badge("Not allowed", color="gray", icon=":material/link_off:")
+        st.badge(t("Not allowed"), color="gray", icon=":material/link_off:")
 
 
 def _switch(project: Project, *, allowed: bool) -> None:
     if allowed:
         st.button(
-            "Revoke",
+            t("Revoke"),
             icon=":material/link_off:",
             key=f"connected_apps_revoke_{project.id}",
             on_click=_revoke,
             args=(project,),
         )
     elif st.button(
-        "Allow", icon=":material/verified_user:", key=f"connected_apps_allow_{project.id}"
+        t("Allow"), icon=":material/verified_user:", key=f"connected_apps_allow_{project.id}"
     ):
         ask_consent(project, _allowed)
 
@@ -94,13 +102,16 @@ def _switch(project: Project, *, allowed: bool) -> None:
 def _revoke(project: Project) -> None:
     attempt(
         lambda: wiring.services().papita.grants.revoke(actor(), project.id),
-        f"{project.title} may not use your keys any more. What it is writing stops within seconds.",
+        t(
+            "{project} may not use your keys any more. What it is writing stops within seconds.",
+            project=project.title,
+        ),
     )
 
 
 def _allowed(project_id: str) -> None:
     title = wiring.services().papita.projects.get(project_id).title
-    tab().notice = f"{title} may use your key now."
+    tab().notice = t("{project} may use your key now.", project=title)
 
 
 def _which(user: SignedIn, project: Project) -> None:
@@ -110,29 +121,42 @@ def _which(user: SignedIn, project: Project) -> None:
             which_line(project, wiring.services().papita.grants.which(user.actor, project.id))
         )
     except PapitaError as error:
-        st.markdown(plain(str(error)))
+        st.markdown(plain(said(error)))
 
 
 def _how_often(reads: Sequence[Read], *, more: bool) -> str:
     lent = [read for read in reads if read.outcome == "ok"]
     if not lent:
-        return "It has read no key yet." if not reads else "It was lent no key of late."
+        return t("It has read no key yet.") if not reads else t("It was lent no key of late.")
     now = datetime.now(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     today = sum(read.at >= midnight for read in lent)
-    over = more and today == len(lent)
-    times = f"more than {plural(today, 'time')}" if over else plural(today, "time")
-    return f"Read a key {times if today else 'not once'} today, last {ago(lent[0].at, now)}."
+    last = ago(lent[0].at, now)
+    if not today:
+        return t("Read a key not once today, last {when}.", when=last)
+    if more and today == len(lent):
+        return tn(
+            "Read a key more than {count} time today, last {when}.",
+            "Read a key more than {count} times today, last {when}.",
+            today,
+            when=last,
+        )
+    return tn(
+        "Read a key {count} time today, last {when}.",
+        "Read a key {count} times today, last {when}.",
+        today,
+        when=last,
+    )
 
 
 def _show_reads(user: SignedIn, project: Project, newest: Sequence[Read]) -> None:
     """Every read, paged. Nothing is asked of the database for those that are not shown."""
     key = f"connected_apps_shown_{project.id}"
     shown = st.session_state.setdefault(key, PAGE_SIZE)
-    with st.expander("Every read", icon=":material/receipt_long:"):
+    with st.expander(t("Every read"), icon=":material/receipt_long:"):
         reads, more = _first(user, project, newest, shown)
         st.markdown("\n".join(_line(read) for read in reads))
-        if more and st.button("Show more", key=f"{key}_more"):
+        if more and st.button(t("Show more"), key=f"{key}_more"):
             st.session_state[key] = shown + 5 * PAGE_SIZE
             st.rerun()
 
@@ -157,7 +181,7 @@ def _first(
 
 def _line(read: Read) -> str:
     """When, which key, how it ended, for which run. Phones have no room for a table."""
-    label = read.label or ("a deleted key" if read.credential_id else "no key")
-    run = f" · run `{read.run_id[-SHORT:]}`" if read.run_id else ""
-    outcome = OUTCOMES.get(read.outcome, "Refused")
+    label = read.label or (t("a deleted key") if read.credential_id else t("no key"))
+    run = " · " + t("run `{id}`", id=read.run_id[-SHORT:]) if read.run_id else ""
+    outcome = translated(OUTCOMES.get(read.outcome, N_("Refused")))
     return f"- {read.at:%Y-%m-%d %H:%M:%S} UTC · **{plain(label)}** · {outcome}{run}"

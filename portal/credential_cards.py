@@ -6,18 +6,20 @@ import streamlit as st
 
 from papita_core.credential_types import CREDENTIAL_TYPES
 from papita_core.errors import PapitaError
-from papita_core.usage.budgets import DAY, Spending, in_words
+from papita_core.usage.budgets import DAY, Spending
 from papita_core.vault.service import CredentialInfo, SharedCredential, Usage, Use
 from portal import wiring
 from portal.connected_apps import OUTCOMES
-from portal.credential_form import delete_credential, expiry_words, replace_credential
+from portal.credential_form import delete_credential, expiry_sentence, replace_credential
 from portal.credential_tests import last_test, show_badge, show_status, start_test
+from portal.dialogs import dialog
 from portal.session import SignedIn, actor, require_user, tab
 from portal.sharing import share_credential
-from portal.words import ago, plain, plural
+from portal.texts import N_, said, t, tn, translated
+from portal.words import ago, day_and_month, money, plain
 
 PAGE = "credentials"
-USES, SHARE, ON, OFF = "Uses", "Share", "Switch on", "Switch off"
+USES, SHARE, ON, OFF = N_("Uses"), N_("Share"), N_("Switch on"), N_("Switch off")
 ICONS = {
     USES: ":material/history:",
     SHARE: ":material/group:",
@@ -27,7 +29,7 @@ ICONS = {
 USES_AT_ONCE = 20
 RUN_ID_SHOWN = 6  # of its end: run ids begin with the time
 CURSORS = "uses_cursors"
-SEALED = "The vault is sealed: an administrator has to open it first."
+SEALED = N_("The vault is sealed: an administrator has to open it first.")
 
 
 def show_card(user: SignedIn, info: CredentialInfo, usage: Usage | None) -> bool:
@@ -37,8 +39,9 @@ def show_card(user: SignedIn, info: CredentialInfo, usage: Usage | None) -> bool
             st.subheader(plain(info.label), anchor=False, width="content")
             show_status(info)
             if info.shared != "nobody":
-                whom = "everybody" if info.shared == "everybody" else "some users"
-                st.badge(f"Shared with {whom}", color="blue", icon=":material/group:")
+                everybody = info.shared == "everybody"
+                title = t("Shared with everybody") if everybody else t("Shared with some users")
+                st.badge(title, color="blue", icon=":material/group:")
         with st.container(gap="xsmall"):
             st.markdown(_what_it_is(info))
             st.caption(_how_it_is_used(info, usage))
@@ -46,25 +49,33 @@ def show_card(user: SignedIn, info: CredentialInfo, usage: Usage | None) -> bool
                 st.caption(budget_words(info.budget))
         if info.blocked:
             st.warning(
-                "An administrator has blocked this credential: no project gets it. Ask why, or"
-                " delete it.",
+                t(
+                    "An administrator has blocked this credential: no project gets it. Ask why, or"
+                    " delete it."
+                ),
                 icon=":material/lock:",
             )
         return user.actor.may("credentials:write") and _actions(user, info)
 
 
 def _what_it_is(info: CredentialInfo) -> str:
-    kind = CREDENTIAL_TYPES[info.credential_type]
-    hint = f" `{info.hint}`" if info.hint else ""
-    where = f" at `{info.base_url}`" if info.base_url else ""
-    return f"{kind.title}{hint}{where} {for_whom(info.project_id)}"
+    kind = translated(CREDENTIAL_TYPES[info.credential_type].title)
+    what = f"{kind} `{info.hint}`" if info.hint else kind
+    return kind_words(what, info.base_url, info.project_id)
 
 
-def for_whom(project_id: str | None) -> str:
-    """`for all projects`, `for AL-Chat`."""
+def kind_words(what: str, address: str | None, project_id: str | None) -> str:
+    """`OpenAI at https://… for all projects`, `OpenAI for AL-Chat`."""
     if project_id is None:
-        return "for all projects"
-    return f"for **{project_title(project_id)}**"
+        if address:
+            return t("{kind} at `{address}` for all projects", kind=what, address=address)
+        return t("{kind} for all projects", kind=what)
+    project = project_title(project_id)
+    if address:
+        return t(
+            "{kind} at `{address}` for **{project}**", kind=what, address=address, project=project
+        )
+    return t("{kind} for **{project}**", kind=what, project=project)
 
 
 def project_title(project_id: str) -> str:
@@ -74,33 +85,50 @@ def project_title(project_id: str) -> str:
 
 def _how_it_is_used(info: CredentialInfo, usage: Usage | None) -> str:
     if info.last_used_at is None:
-        used = "Never used."
+        used = t("Never used.")
+    elif info.last_used_by:
+        by = project_title(info.last_used_by)
+        used = t("Used {when} by {project}.", when=ago(info.last_used_at), project=by)
     else:
-        by = f" by {project_title(info.last_used_by)}" if info.last_used_by else ""
-        today = f", {plural(usage.today, 'time')} today" if usage and usage.today else ""
-        used = f"Used {ago(info.last_used_at)}{by}{today}."
-    expiry = ""
+        used = t("Used {when}.", when=ago(info.last_used_at))
+    parts = [used]
+    if usage and usage.today:
+        parts.append(tn("{count} time today.", "{count} times today.", usage.today))
+    parts.append(last_test(info))
     if info.expires_at is not None:
-        words = expiry_words(info.expires_at)
-        expiry = f" {words[0].upper()}{words[1:]}."
-    return f"{used} {last_test(info)}{expiry}".replace("  ", " ")
+        parts.append(expiry_sentence(info.expires_at))
+    return " ".join(part for part in parts if part)
 
 
 def budget_words(standing: Spending) -> str:
     """How much of a budget is spent, and from four fifths on what that means."""
     budget = standing.budget
-    which = "today" if budget.period == DAY else "this month"
-    whose = "" if budget.project_id is None else f" by {project_title(budget.project_id)}"
-    spent, limit = in_words(standing.spent_nano), in_words(budget.limit_nano)
-    words = plain(f"{spent} of {limit} spent {which}{whose}.")
+    sums = {"spent": money(standing.spent_nano), "limit": money(budget.limit_nano)}
+    if budget.project_id is None:
+        words = (
+            t("{spent} of {limit} spent today.", **sums)
+            if budget.period == DAY
+            else t("{spent} of {limit} spent this month.", **sums)
+        )
+    else:
+        sums["project"] = project_title(budget.project_id)
+        words = (
+            t("{spent} of {limit} spent today by {project}.", **sums)
+            if budget.period == DAY
+            else t("{spent} of {limit} spent this month by {project}.", **sums)
+        )
+    words = plain(words)
     if standing.unpriced:
-        unpriced = plural(standing.unpriced, "request")
-        words += f" What {unpriced} cost is not known."
+        words += " " + tn(
+            "What {count} request cost is not known.",
+            "What {count} requests cost is not known.",
+            standing.unpriced,
+        )
     if standing.exceeded:
-        until = standing.until
-        words += (
-            f" The budget is used up: nothing is lent until {until.day} {until:%B}, or until you"
-            " raise it with Replace."
+        words += " " + t(
+            "The budget is used up: nothing is lent until {date}, or until you raise it with"
+            " Replace.",
+            date=day_and_month(standing.until),
         )
         return f":red[:material/block: {words}]"
     return f":orange[:material/warning: {words}]" if standing.warning else words
@@ -108,16 +136,16 @@ def budget_words(standing: Spending) -> str:
 
 def _actions(user: SignedIn, info: CredentialInfo) -> bool:
     sealed = wiring.services().papita.ring.sealed
-    why = SEALED if sealed else None
+    why = translated(SEALED) if sealed else None
     opened = False
     with st.container(horizontal=True, gap="small"):
         st.button(
-            "Test",
+            t("Test"),
             key=f"{PAGE}_test_{info.id}",
             disabled=sealed or CREDENTIAL_TYPES[info.credential_type].probe is None,
             help=why
             or (
-                "There is no provider to ask about this type."
+                t("There is no provider to ask about this type.")
                 if CREDENTIAL_TYPES[info.credential_type].probe is None
                 else None
             ),
@@ -125,7 +153,7 @@ def _actions(user: SignedIn, info: CredentialInfo) -> bool:
             args=(info,),
         )
         if st.button(
-            "Replace",
+            t("Replace"),
             key=f"{PAGE}_edit_{info.id}",
             disabled=sealed,
             help=why,
@@ -133,7 +161,7 @@ def _actions(user: SignedIn, info: CredentialInfo) -> bool:
             replace_credential(info)
             opened = True
         if st.button(
-            "Delete",
+            t("Delete"),
             key=f"{PAGE}_drop_{info.id}",
             disabled=sealed,
             help=why,
@@ -146,9 +174,9 @@ def _actions(user: SignedIn, info: CredentialInfo) -> bool:
             if user.actor.may("credentials:share"):
                 options.append(SHARE)
         choice = st.menu_button(
-            "More",
+            t("More"),
             options,
-            format_func=lambda option: f"{ICONS[option]} {option}",
+            format_func=lambda option: f"{ICONS[option]} {translated(option)}",
             key=f"{PAGE}_more_{info.id}",
         )
     if choice == USES:
@@ -164,7 +192,7 @@ def _test(info: CredentialInfo) -> None:
     try:
         start_test(actor(), info.id)
     except PapitaError as error:
-        tab().notice = str(error)
+        tab().notice = said(error)
 
 
 def _switch(info: CredentialInfo, *, off: bool) -> None:
@@ -173,12 +201,15 @@ def _switch(info: CredentialInfo, *, off: bool) -> None:
         wiring.services().papita.credentials.set_disabled(actor(), info.id, off, etag=info.etag)
         state.models_until = 0.0
         state.notice = (
-            f"{info.label} is switched off: no project gets it until you switch it on."
+            t(
+                "{label} is switched off: no project gets it until you switch it on.",
+                label=info.label,
+            )
             if off
-            else f"{info.label} is switched on."
+            else t("{label} is switched on.", label=info.label)
         )
     except PapitaError as error:
-        state.notice = str(error)
+        state.notice = said(error)
     st.rerun()
 
 
@@ -188,12 +219,12 @@ def show_shared(shared: SharedCredential) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.subheader(plain(shared.label), anchor=False, width="content")
             show_badge(shared.status)
-        where = f" at `{shared.origin}`" if shared.origin else ""
-        kind = CREDENTIAL_TYPES[shared.credential_type].title
-        expiry = f" {expiry_words(shared.expires_at)}." if shared.expires_at else ""
+        kind = translated(CREDENTIAL_TYPES[shared.credential_type].title)
+        owner = t("Shared by {name}.", name=plain(shared.owner_name))
+        expiry = f" {expiry_sentence(shared.expires_at)}" if shared.expires_at else ""
         with st.container(gap="xsmall"):
-            st.markdown(f"{kind}{where} {for_whom(shared.project_id)}")
-            st.caption(f"Shared by {plain(shared.owner_name)}.{expiry}")
+            st.markdown(kind_words(kind, shared.origin, shared.project_id))
+            st.caption(owner + expiry)
 
 
 # --- the record of use ---
@@ -203,30 +234,32 @@ def _forget_uses() -> None:
     st.session_state.pop(CURSORS, None)
 
 
-@st.dialog("Uses", width="medium", icon=":material/history:", on_dismiss=_forget_uses)
+@dialog(N_("Uses"), width="medium", icon=":material/history:", on_dismiss=_forget_uses)
 def show_uses(info: CredentialInfo) -> None:
     """Every time a project read this credential, newest first."""
     user = require_user("credentials:read")
     vault = wiring.services().papita.credentials
     st.markdown(
-        f"Every time a project borrowed **{plain(info.label)}**: for each answer anew. Times are"
-        " UTC."
+        t(
+            "Every time a project borrowed **{label}**: for each answer anew. Times are UTC.",
+            label=plain(info.label),
+        )
     )
     cursors: list[str | None] = st.session_state.setdefault(CURSORS, [None])
     try:
         page = vault.uses(user.actor, info.id, cursor=cursors[-1], limit=USES_AT_ONCE)
     except PapitaError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(plain(said(error)), icon=":material/error:")
         return
     if not page.items:
-        st.caption("No project has used it yet.")
+        st.caption(t("No project has used it yet."))
         return
     st.markdown("\n".join(use_line(use, user.session.username) for use in page.items))
     if len(cursors) == 1 and page.next_cursor is None:
         return
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.button(
-            "Newer",
+            t("Newer"),
             icon=":material/arrow_back:",
             key="uses_newer",
             disabled=len(cursors) == 1,
@@ -234,7 +267,7 @@ def show_uses(info: CredentialInfo) -> None:
             args=(cursors,),
         )
         st.button(
-            "Older",
+            t("Older"),
             icon=":material/arrow_forward:",
             icon_position="right",
             key="uses_older",
@@ -255,14 +288,16 @@ def _older(cursors: list[str | None], following: str) -> None:
 
 def use_line(use: Use, own_name: str) -> str:
     """When, by which project and for whom, what came of it, and for which run."""
-    when = f"{use.at.day} {use.at:%B}, {use.at:%H:%M:%S}"
-    run = f" · run `{use.run_id[-RUN_ID_SHOWN:]}`" if use.run_id else ""
-    outcome = OUTCOMES.get(use.outcome, use.outcome)
+    when = f"{day_and_month(use.at)}, {use.at:%H:%M:%S}"
+    run = " · " + t("run `{id}`", id=use.run_id[-RUN_ID_SHOWN:]) if use.run_id else ""
+    outcome = translated(OUTCOMES.get(use.outcome, use.outcome))
     return f"- {when} · **{plain(_borrower(use, own_name))}** · {plain(outcome)}{run}"
 
 
 def _borrower(use: Use, own_name: str) -> str:
-    project = project_title(use.project_id) if use.project_id else "A project"
+    project = project_title(use.project_id) if use.project_id else t("A project")
     if use.username is None:
         return project
-    return f"{project} for {'you' if use.username == own_name else use.username}"
+    if use.username == own_name:
+        return t("{project} for you", project=project)
+    return t("{project} for {name}", project=project, name=use.username)

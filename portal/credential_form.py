@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -16,35 +17,46 @@ from streamlit.delta_generator import DeltaGenerator
 
 from papita_core.credential_types import CREDENTIAL_TYPES, CredentialType, Field, doubt, meets
 from papita_core.errors import InvalidInput, PapitaError, PreconditionFailed, TestFailed
-from papita_core.usage.budgets import MONTH, PERIODS, Budget, Spending, nano, usd
+from papita_core.usage.budgets import DAY, MONTH, PERIODS, Budget, Spending, nano, usd
 from papita_core.vault.service import CredentialInfo, NewCredential, ReplaceCredential
 from portal import wiring
 from portal.confirm import Question, confirm
 from portal.credential_tests import start_test
-from portal.session import actor, require_user, tab
-from portal.words import day, plain, show_field_error
+from portal.dialogs import dialog
+from portal.session import actor, remembered, require_user, tab
+from portal.texts import N_, said, t, tn, translated
+from portal.words import date_format, day, plain, show_field_error
 
 FORM = "credential"
-TYPE = f"{FORM}_type"
-BASE_URL = f"{FORM}_base_url"
 ROWS = f"{FORM}_rows"
 ANYWAY = "anyway"  # a problem of this name offers to go on without the test
 FIELD_OF = {"baseUrl": "base_url", "projectId": "project_id", "expiresAt": "expires_at"}
-NEVER_SHOWN = (
+NEVER_SHOWN = N_(
     "It is tested when you save it, stored encrypted, and never shown again, neither to you nor to"
     " an administrator."
 )
-TESTED_FIRST = "A new key is tested first. The old one stays in force until the new one has passed."
-ALL_THE_SAME = "You can save it all the same."
+TESTED_FIRST = N_(
+    "A new key is tested first. The old one stays in force until the new one has passed."
+)
+ALL_THE_SAME = N_("You can save it all the same.")
+EACH = {DAY: N_("Each day"), MONTH: N_("Each month")}
 SHORT_DOUBT = 75  # characters, about one line
-CHANGED = (
+CHANGED = N_(
     "This credential was changed meanwhile, in another tab or by a program. Nothing was saved. Look"
     " at what is there now, or save again to put yours in its place."
 )
 
 
+@dataclass(slots=True)
+class _After:
+    """What is done once the dialog that is open has saved something."""
+
+    call: Callable[[], None] | None = None
+
+
 def clear() -> None:
     """Forgets what was typed, keys first of all."""
+    remembered(_After).call = None
     tab().errors.pop(FORM, None)
     tab().forms_closed += 1
     for name in list(st.session_state):
@@ -52,13 +64,14 @@ def clear() -> None:
             del st.session_state[name]
 
 
-@st.dialog("Add credential", icon=":material/key:", on_dismiss=clear)
-def add_credential() -> None:
-    """A new credential; its first test begins when it is stored."""
+@dialog(N_("Add credential"), icon=":material/key:", on_dismiss=clear)
+def add_credential(then: Callable[[], None] | None = None) -> None:
+    """A new credential; its first test begins when it is stored. `then` is called after that."""
+    remembered(_After).call = then
     _close_when_done()
     st.session_state.setdefault(f"{FORM}_key", secrets.token_hex(16))
     form = _Form()
-    form.label("", placeholder="For example: personal")
+    form.label("", placeholder=t("For example: personal"))
     kind = form.kind()
     form.secret(kind)
     form.base_url(kind, kind.default_base_url or "")
@@ -67,16 +80,19 @@ def add_credential() -> None:
         _create(form, kind)
 
 
-@st.dialog("Replace credential", icon=":material/key:", on_dismiss=clear)
-def replace_credential(info: CredentialInfo) -> None:
+@dialog(N_("Replace credential"), icon=":material/key:", on_dismiss=clear)
+def replace_credential(info: CredentialInfo, then: Callable[[], None] | None = None) -> None:
     """New values for a credential. An empty key keeps the one that is there; another one takes
-    its place only after it has passed its test, unless the user says otherwise.
+    its place only after it has passed its test, unless the user says otherwise. `then` is called
+    once it is saved.
     """
+    remembered(_After).call = then
     _close_when_done()
     st.session_state.setdefault(f"{FORM}_etag", info.etag)
     kind = CREDENTIAL_TYPES[info.credential_type]
     form = _Form()
-    st.markdown(f"{kind.title} `{info.hint}`" if info.hint else kind.title)
+    title = translated(kind.title)
+    st.markdown(f"{title} `{info.hint}`" if info.hint else title)
     form.label(info.label)
     form.secret(kind, instead_of=info.hint)
     form.base_url(kind, info.base_url)
@@ -89,20 +105,26 @@ def replace_credential(info: CredentialInfo) -> None:
 
 def delete_credential(info: CredentialInfo) -> None:
     """Asks, then deletes."""
-    others = "" if info.shared == "nobody" else " Those you share it with lose it, too."
+    text = t(
+        "Delete **{label}** ({hint})? Projects that use it stop working until there is another"
+        " one. This cannot be undone.",
+        label=plain(info.label),
+        hint=info.hint,
+    )
+    if info.shared != "nobody":
+        text += " " + t("Those you share it with lose it, too.")
 
     def delete() -> str:
         state = tab()
         wiring.services().papita.credentials.delete(actor(), info.id, etag=info.etag)
         state.models_until = 0.0
-        return "Credential deleted."
+        return t("Credential deleted.")
 
     confirm(
         Question(
-            "Delete credential",
-            f"Delete **{plain(info.label)}** ({info.hint})? Projects that use it stop working"
-            f" until there is another one.{others} This cannot be undone.",
-            "Delete",
+            t("Delete credential"),
+            text,
+            t("Delete"),
             delete,
             "credentials:write",
             icon=":material/delete:",
@@ -116,7 +138,10 @@ def _close_when_done() -> None:
     if state.dialog_done:
         state.dialog_done = False
         state.models_until = 0.0
+        then = remembered(_After).call
         clear()
+        if then is not None:
+            then()
         st.rerun(scope="app")
 
 
@@ -133,20 +158,20 @@ class _Form:
         self._slots: dict[str, DeltaGenerator] = {}
 
     def label(self, value: str, **options: Any) -> None:
-        self._text("Label", "label", value, autocomplete="off", **options)
+        self._text(t("Label"), "label", value, autocomplete="off", **options)
 
     def kind(self) -> CredentialType:
         """The type, what it is for, and where one gets a key."""
         chosen = st.selectbox(
-            "Type",
+            t("Type"),
             list(CREDENTIAL_TYPES),
-            format_func=lambda kind: CREDENTIAL_TYPES[kind].title,
-            key=TYPE,
+            format_func=lambda kind: translated(CREDENTIAL_TYPES[kind].title),
+            key=_place("type"),
             on_change=_type_changed,
         )
         kind = CREDENTIAL_TYPES[chosen]
-        link = f" [Get a key]({kind.key_url})" if kind.key_url else ""
-        st.caption(plain(kind.summary) + link)
+        link = f" [{t('Get a key')}]({kind.key_url})" if kind.key_url else ""
+        st.caption(plain(translated(kind.summary)) + link)
         self._slot("credentialType")
         return kind
 
@@ -162,20 +187,26 @@ class _Form:
                     self._secret_field(item)
             optional = [item for item in more if not item.required]
             if optional:
-                with st.expander("More fields", expanded=_typed(optional)):
+                with st.expander(t("More fields"), expanded=_typed(optional)):
                     for item in optional:
                         self._secret_field(item)
         self._slot("credentials")
 
     def base_url(self, kind: CredentialType, value: str) -> None:
         if kind.takes_base_url:
-            self._text("Base URL", "base_url", value, placeholder="https://", autocomplete="off")
+            # What was typed for another provider's address would be wrong for this one.
+            self._text(
+                *(t("Base URL"), "base_url", value),
+                place=_place(f"base_url_{kind.id}"),
+                placeholder="https://",
+                autocomplete="off",
+            )
 
     def use(
         self, kind: CredentialType, project_id: str | None, expires_at: datetime | None
     ) -> None:
         """For which project, and until when."""
-        projects = {"": "All projects"} | {
+        projects = {"": t("All projects")} | {
             project.id: project.title
             for project in wiring.services().papita.projects.catalogue()
             if project.installed and any(meets(kind.id, it) for it in project.credential_types)
@@ -184,11 +215,11 @@ class _Form:
         with left:
             options = list(projects)
             st.selectbox(
-                "Use for",
+                t("Use for"),
                 options,
                 index=options.index(project_id) if project_id in projects else 0,
                 format_func=lambda project: projects[project],
-                key=f"{FORM}_project_id",
+                key=_place("project_id"),
                 on_change="ignore",
             )
             self._slot("project_id")
@@ -197,14 +228,15 @@ class _Form:
             until = expires_at.date() if expires_at else None
             # By way of the state and not as a default: only so can it be taken away again.
             st.session_state.setdefault(
-                f"{FORM}_expires_at", until if until and until >= today else None
+                _place("expires_at"), until if until and until >= today else None
             )
             st.date_input(
-                "Expires",
+                t("Expires"),
                 value=None,
+                format=date_format(),
                 min_value=today,
                 max_value=today + timedelta(days=3650),
-                key=f"{FORM}_expires_at",
+                key=_place("expires_at"),
                 on_change="ignore",
             )
             self._slot("expires_at")
@@ -214,33 +246,33 @@ class _Form:
         left, right = st.columns(2)
         with left:
             limit = None if standing is None else usd(standing.budget.limit_nano)
-            st.session_state.setdefault(f"{FORM}_budget", limit)
+            st.session_state.setdefault(_place("budget"), limit)
             st.number_input(
-                "Budget in US dollars",
+                t("Budget in US dollars"),
                 min_value=0.01,
                 max_value=1_000_000.0,
                 value=None,
                 step=1.0,
-                placeholder="None",
-                key=f"{FORM}_budget",
+                placeholder=t("None"),
+                key=_place("budget"),
                 on_change="ignore",
             )
             self._slot("budget")
         with right:
             options = list(PERIODS)
             st.selectbox(
-                "Budget for",
+                t("Budget for"),
                 options,
                 index=options.index(MONTH if standing is None else standing.budget.period),
-                format_func=lambda period: f"Each {period}",
-                key=f"{FORM}_budget_period",
+                format_func=lambda period: translated(EACH[period]),
+                key=_place("budget_period"),
                 on_change="ignore",
             )
 
     def save(self) -> bool:
         self._slot("form")
         self._slot(ANYWAY)
-        return st.button("Save", key=f"{FORM}_save", type="primary", width="stretch")
+        return st.button(t("Save"), key=f"{FORM}_save", type="primary", width="stretch")
 
     def anyway(self) -> bool:
         """Whether the user goes on although the new key has not passed its test."""
@@ -262,9 +294,9 @@ class _Form:
                 FIELD_OF.get(name, name): sentence for name, sentence in error.errors.items()
             }
         except TestFailed as error:
-            state.errors[FORM] = {ANYWAY: str(error)}
+            state.errors[FORM] = {ANYWAY: said(error)}
         except PapitaError as error:
-            state.errors[FORM] = {"form": str(error)}
+            state.errors[FORM] = {"form": said(error)}
         else:
             _close_when_done()
         # The same key with another body would be refused as a different request.
@@ -283,7 +315,7 @@ class _Form:
             if sentence is None:
                 st.empty()
             elif name in ("form", ANYWAY):
-                st.error(plain(sentence), icon=":material/error:")
+                st.error(plain(translated(sentence)), icon=":material/error:")
             else:
                 show_field_error(sentence)
 
@@ -301,40 +333,44 @@ class _Form:
     def _anyway_button(self) -> bool:
         with self._slots["button"]:
             return st.button(
-                "Replace anyway",
+                t("Replace anyway"),
                 key=f"{FORM}_anyway",
                 icon=":material/warning:",
                 width="stretch",
-                help="Puts the new key in place although its test failed.",
+                help=t("Puts the new key in place although its test failed."),
             )
 
-    def _text(self, label: str, name: str, value: str = "", **options: Any) -> None:
-        st.session_state.setdefault(f"{FORM}_{name}", value)
-        st.text_input(label, key=f"{FORM}_{name}", on_change="ignore", **options)
+    def _text(
+        self, label: str, name: str, value: str = "", *, place: str | None = None, **options: Any
+    ) -> None:
+        key = place or _place(name)
+        st.text_input(label, value=value, key=key, on_change="ignore", **options)
         self._slot(name)
 
     def _key(self, kind: CredentialType, item: Field, instead_of: str | None) -> None:
         # The same number of lines with a doubt and without: nothing moves while one clicks on.
         with st.container(gap="xxsmall"):
             st.text_input(
-                item.label,
-                key=_secret_place(item.name),
+                translated(item.label),
+                key=_place(item.name),
                 type="password",
                 autocomplete="off",
                 placeholder=_placeholder(item, instead_of),
             )
-            doubtful = doubt(kind, _secret_value(item.name).strip())
+            doubtful = doubt(kind, _value(item.name).strip())
             if doubtful:
-                more = f" {ALL_THE_SAME}" if len(doubtful) < SHORT_DOUBT else ""
-                st.caption(f":orange[:material/warning: {plain(doubtful + more)}]")
+                words = translated(doubtful)
+                if len(words) < SHORT_DOUBT:
+                    words = f"{words} {translated(ALL_THE_SAME)}"
+                st.caption(f":orange[:material/warning: {plain(words)}]")
             else:
-                st.caption(NEVER_SHOWN if instead_of is None else TESTED_FIRST)
+                st.caption(translated(NEVER_SHOWN if instead_of is None else TESTED_FIRST))
         self._slot(item.name)
 
     def _secret_field(self, item: Field) -> None:
         st.text_input(
-            item.label,
-            key=_secret_place(item.name),
+            translated(item.label),
+            key=_place(item.name),
             type="password" if item.secret else "default",
             autocomplete="off",
             on_change="ignore",
@@ -346,16 +382,16 @@ class _Form:
         for row in rows:
             with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
                 st.text_input(
-                    "Field name",
-                    key=f"{FORM}_name_{row}",
+                    t("Field name"),
+                    key=_place(f"name_{row}"),
                     placeholder="client_id",
                     autocomplete="off",
                     on_change="ignore",
                     width=160,
                 )
                 st.text_input(
-                    "Value",
-                    key=_secret_place(f"value_{row}"),
+                    t("Value"),
+                    key=_place(f"value_{row}"),
                     type="password",
                     autocomplete="off",
                     on_change="ignore",
@@ -364,25 +400,25 @@ class _Form:
                     st.button(
                         ":material/close:",
                         key=f"{FORM}_drop_{row}",
-                        help="Remove this field",
+                        help=t("Remove this field"),
                         on_click=_drop_row,
                         args=(row,),
                     )
         st.button(
-            "Add a field",
+            t("Add a field"),
             key=f"{FORM}_more",
             icon=":material/add:",
             type="tertiary",
             on_click=_more,
         )
         if instead_of is not None:
-            st.caption("Leave all fields empty to keep what is stored. New ones replace all of it.")
+            st.caption(
+                t("Leave all fields empty to keep what is stored. New ones replace all of it.")
+            )
 
 
 def _type_changed() -> None:
-    # What was typed for another provider's address would be wrong now; the rest stays.
-    kind = CREDENTIAL_TYPES.get(_value("type"))
-    st.session_state[BASE_URL] = (kind.default_base_url if kind else None) or ""
+    # What was wrong with the fields of another type.
     tab().errors.pop(FORM, None)
 
 
@@ -397,8 +433,8 @@ def _drop_row(row: int) -> None:
 
 def _placeholder(item: Field, instead_of: str | None) -> str | None:
     if instead_of is not None:
-        return f"Leave empty to keep {instead_of}"
-    return None if item.required else "Optional"
+        return t("Leave empty to keep {hint}", hint=instead_of)
+    return None if item.required else t("Optional")
 
 
 def _errors() -> Mapping[str, str]:
@@ -406,24 +442,20 @@ def _errors() -> Mapping[str, str]:
 
 
 def _value(name: str) -> str:
-    return str(st.session_state.get(f"{FORM}_{name}") or "")
+    return str(st.session_state.get(_place(name)) or "")
 
 
-def _secret_place(name: str) -> str:
-    """Where the field of a secret lies: elsewhere in each dialog that is opened.
+def _place(name: str) -> str:
+    """Where a field lies: elsewhere in each dialog that is opened.
 
-    The browser may send what was typed into a closed one once more, and it must not turn up again.
+    The browser may send what stood in a closed one once more, and it must not turn up again.
     """
     closed = tab().forms_closed
     return f"{FORM}_{name}_{closed}" if closed else f"{FORM}_{name}"
 
 
-def _secret_value(name: str) -> str:
-    return str(st.session_state.get(_secret_place(name)) or "")
-
-
 def _typed(items: list[Field]) -> bool:
-    return any(_secret_value(item.name) for item in items)
+    return any(_value(item.name) for item in items)
 
 
 # --- what it does ---
@@ -432,14 +464,14 @@ def _typed(items: list[Field]) -> bool:
 def _secret(kind: CredentialType) -> dict[str, str]:
     if kind.own_fields:
         rows = st.session_state.get(ROWS, [])
-        named = {_value(f"name_{row}").strip(): _secret_value(f"value_{row}") for row in rows}
+        named = {_value(f"name_{row}").strip(): _value(f"value_{row}") for row in rows}
         return {name: value for name, value in named.items() if name or value}
-    return {item.name: _secret_value(item.name) for item in kind.fields}
+    return {item.name: _value(item.name) for item in kind.fields}
 
 
 def _expires_at(before: datetime | None = None) -> datetime | None:
     """The end of the chosen day in UTC; the very time that was set before if it is the same day."""
-    chosen: date | None = st.session_state.get(f"{FORM}_expires_at")
+    chosen: date | None = st.session_state.get(_place("expires_at"))
     if chosen is None:
         return None
     if before is not None and before.date() == chosen:
@@ -449,7 +481,7 @@ def _expires_at(before: datetime | None = None) -> datetime | None:
 
 def _budget(before: Spending | None) -> Budget | None:
     """What was typed; for the project that the budget was for before."""
-    dollars: float | None = st.session_state.get(f"{FORM}_budget")
+    dollars: float | None = st.session_state.get(_place("budget"))
     if dollars is None:
         return None
     project_id = None if before is None else before.budget.project_id
@@ -462,7 +494,7 @@ def _create(form: _Form, kind: CredentialType) -> None:
         _secret(kind),
         label=_value("label"),
         project_id=_value("project_id") or None,
-        base_url=_value("base_url") or None,
+        base_url=_value(f"base_url_{kind.id}") or None,
         expires_at=_expires_at(),
     )
     key = st.session_state[f"{FORM}_key"]
@@ -472,9 +504,9 @@ def _create(form: _Form, kind: CredentialType) -> None:
         made = wiring.services().papita.credentials.create(who, new, idempotency_key=key)
         if kind.probe is not None:
             start_test(who, made.id)
-        return "Credential saved."
+        return t("Credential saved.")
 
-    form.attempt(create, "Saving …")
+    form.attempt(create, t("Saving …"))
 
 
 def _replace(form: _Form, info: CredentialInfo, kind: CredentialType, *, test_first: bool) -> None:
@@ -483,7 +515,7 @@ def _replace(form: _Form, info: CredentialInfo, kind: CredentialType, *, test_fi
     new = ReplaceCredential(
         label=_value("label"),
         project_id=_value("project_id") or None,
-        base_url=_value("base_url") or None,
+        base_url=_value(f"base_url_{kind.id}") or None,
         expires_at=_expires_at(info.expires_at),
         secret=secret if given else None,
         budget=_budget(info.budget),
@@ -499,19 +531,21 @@ def _replace(form: _Form, info: CredentialInfo, kind: CredentialType, *, test_fi
             st.session_state[f"{FORM}_etag"] = vault.get(who, info.id).etag
             raise PreconditionFailed(CHANGED) from None
         state.tests.pop(info.id, None)
-        return "Credential replaced." if given else "Changes saved."
+        return t("Credential replaced.") if given else t("Changes saved.")
 
-    form.attempt(replace, "Asking the provider …" if tested else "Saving …")
+    form.attempt(replace, t("Asking the provider …") if tested else t("Saving …"))
 
 
-def expiry_words(expires_at: datetime, now: datetime | None = None) -> str:
-    """`expires in 3 days`, `expires today`, `expired on 3 May 2027`."""
+def expiry_sentence(expires_at: datetime, now: datetime | None = None) -> str:
+    """`Expires in 3 days.`, `Expires today.`, `Expired on 3 May 2027.`"""
     now = now or datetime.now(UTC)
     if expires_at <= now:
-        return f"expired {day(expires_at)}"
+        return t("Expired {when}.", when=day(expires_at))
     days = (expires_at.date() - now.date()).days
     if days == 0:
-        return "expires today"
+        return t("Expires today.")
     if days == 1:
-        return "expires tomorrow"
-    return f"expires in {days} days" if days <= 60 else f"expires {day(expires_at)}"
+        return t("Expires tomorrow.")
+    if days > 60:
+        return t("Expires {when}.", when=day(expires_at))
+    return tn("Expires in {count} day.", "Expires in {count} days.", days)

@@ -16,30 +16,31 @@ from papita_core.errors import PapitaError
 from papita_core.vault.service import CredentialInfo
 from portal import wiring
 from portal.session import tab
+from portal.texts import N_, said, t, translated
 from portal.words import ago, plain
 
 BADGES = {
-    "ok": ("Works", "green", ":material/check:"),
-    "rejected": ("Rejected", "red", ":material/block:"),
-    "expired": ("Expired", "red", ":material/event_busy:"),
-    "blocked": ("Blocked by an administrator", "red", ":material/lock:"),
-    "disabled": ("Switched off", "gray", ":material/toggle_off:"),
-    "unreadable": ("Unreadable", "red", ":material/broken_image:"),
-    "rate_limited": ("Rate limited", "orange", ":material/hourglass_top:"),
-    "unreachable": ("Unreachable", "orange", ":material/cloud_off:"),
-    "refused": ("Address refused", "orange", ":material/gpp_maybe:"),
-    "error": ("Test failed", "orange", ":material/error:"),
-    "untested": ("Not tested", "gray", ":material/help:"),
+    "ok": (N_("Works"), "green", ":material/check:"),
+    "rejected": (N_("Rejected"), "red", ":material/block:"),
+    "expired": (N_("Expired"), "red", ":material/event_busy:"),
+    "blocked": (N_("Blocked by an administrator"), "red", ":material/lock:"),
+    "disabled": (N_("Switched off"), "gray", ":material/toggle_off:"),
+    "unreadable": (N_("Unreadable"), "red", ":material/broken_image:"),
+    "rate_limited": (N_("Rate limited"), "orange", ":material/hourglass_top:"),
+    "unreachable": (N_("Unreachable"), "orange", ":material/cloud_off:"),
+    "refused": (N_("Address refused"), "orange", ":material/gpp_maybe:"),
+    "error": (N_("Test failed"), "orange", ":material/error:"),
+    "untested": (N_("Not tested"), "gray", ":material/help:"),
 }
 SAID = {  # for whoever has not asked in this tab
-    "ok": "The provider accepts the key.",
-    "rejected": "The provider rejects the key. Replace it with one that is valid.",
-    "rate_limited": "The provider asks to wait.",
-    "unreachable": "The provider does not answer.",
-    "refused": "The address is not one that may be called from here.",
-    "error": "The provider could not tell.",
+    "ok": N_("The provider accepts the key."),
+    "rejected": N_("The provider rejects the key. Replace it with one that is valid."),
+    "rate_limited": N_("The provider asks to wait."),
+    "unreachable": N_("The provider does not answer."),
+    "refused": N_("The address is not one that may be called from here."),
+    "error": N_("The provider could not tell."),
 }
-TESTING = ("Testing …", "blue", ":material/progress_activity:")
+TESTING = (N_("Testing …"), "blue", ":material/progress_activity:")
 TICK_SECONDS = 0.3
 
 _asking = ThreadPoolExecutor(max_workers=8, thread_name_prefix="key-test")
@@ -64,15 +65,18 @@ def show_testing() -> None:
 
 def _badge(badge: tuple[str, str, str]) -> None:
     title, color, icon = badge
-    st.badge(title, color=color, icon=icon)  # type: ignore[arg-type]
+    st.badge(translated(title), color=color, icon=icon)  # type: ignore[arg-type]
 
 
 def last_test(info: CredentialInfo) -> str:
     """When the key was tested, and what was said."""
-    detail = plain(tab().tests.get(info.id) or SAID.get(info.status, ""))
+    detail = plain(translated(tab().tests.get(info.id) or SAID.get(info.status, "")))
     if info.checked_at is None:
         return detail
-    return f"Tested {ago(info.checked_at)}" + (f": {detail}" if detail else ".")
+    when = ago(info.checked_at)
+    if detail:
+        return t("Tested {when}: {detail}", when=when, detail=detail)
+    return t("Tested {when}.", when=when)
 
 
 def start_test(who: Actor, credential_id: str) -> None:
@@ -92,7 +96,7 @@ def collect_tests() -> bool:
         try:
             state.tests[credential_id] = future.result().detail
         except PapitaError as error:
-            state.tests[credential_id] = str(error)
+            state.tests[credential_id] = said(error)
     return bool(ended)
 
 

@@ -22,8 +22,10 @@ from papita_core.vault.importing import Candidate, EnvFile, Skipped, read_env
 from papita_core.vault.service import TestResult
 from portal import wiring
 from portal.credential_tests import show_badge, show_testing
+from portal.dialogs import dialog
 from portal.session import actor, require_user, tab
-from portal.words import plain, plural
+from portal.texts import N_, said, t, tn, translated
+from portal.words import plain
 
 FORM = "env_import"
 TEXT, FILE, HELD = f"{FORM}_text", f"{FORM}_file", f"{FORM}_held"
@@ -32,8 +34,8 @@ TICK_SECONDS = 0.5
 MAX_MEGABYTES = 1
 UNWANTED = ("rejected", "refused")
 EXAMPLE = "OPENAI_API_KEY=…\nGROQ_API_KEY=…"
-NOT_TEXT = "This file is not text in UTF-8. Save it anew, or paste its lines."
-EMPTY = "Paste some lines, or choose a file."
+NOT_TEXT = N_("This file is not text in UTF-8. Save it anew, or paste its lines.")
+EMPTY = N_("Paste some lines, or choose a file.")
 
 # Few at once: the addresses are the user's, and a provider may not like a crowd.
 _asking = ThreadPoolExecutor(max_workers=8, thread_name_prefix="key-import")
@@ -76,7 +78,7 @@ def clear() -> None:
             del st.session_state[name]
 
 
-@st.dialog("Import .env", icon=":material/upload_file:", on_dismiss=clear)
+@dialog(N_("Import .env"), icon=":material/upload_file:", on_dismiss=clear)
 def import_env() -> None:
     """Paste or upload, read, choose, store."""
     require_user("credentials:write")
@@ -97,9 +99,11 @@ def _close_when_done() -> None:
 
 
 def _ask_for_text() -> None:
-    st.markdown("Paste the file, or some lines of it. Only keys that are recognised are offered.")
+    st.markdown(
+        t("Paste the file, or some lines of it. Only keys that are recognised are offered.")
+    )
     st.text_area(
-        "Lines",
+        t("Lines"),
         key=TEXT,
         height=170,
         placeholder=EXAMPLE,
@@ -109,9 +113,11 @@ def _ask_for_text() -> None:
     problem = tab().errors.get(FORM, {}).get("form")
     if problem:
         st.error(plain(problem), icon=":material/error:")
-    st.button("Read", key=f"{FORM}_read", type="primary", width="stretch", on_click=_read)
-    st.file_uploader("Or choose a file", key=FILE, max_upload_size=MAX_MEGABYTES, on_change=_read)
-    st.caption("Nothing is stored before you choose. Each key is tested with its provider.")
+    st.button(t("Read"), key=f"{FORM}_read", type="primary", width="stretch", on_click=_read)
+    st.file_uploader(
+        t("Or choose a file"), key=FILE, max_upload_size=MAX_MEGABYTES, on_change=_read
+    )
+    st.caption(t("Nothing is stored before you choose. Each key is tested with its provider."))
 
 
 def _read() -> None:
@@ -125,7 +131,7 @@ def _read() -> None:
         found = read_env(text)
         held = Held(found, vault.known(who, found.candidates))
     except PapitaError as error:
-        state.errors[FORM] = {"form": str(error)}
+        state.errors[FORM] = {"form": said(error)}
         return
     st.session_state[HELD] = held
     held.tests = [_asking.submit(_tested, who, it) for it in held.candidates]
@@ -172,16 +178,20 @@ def _show_found(held: Held) -> None:
     _close_when_done()
     if held.too_late:
         st.info(
-            "Ten minutes have passed, so the keys are forgotten here. Nothing was stored. Close"
-            " this and paste them once more.",
+            t(
+                "Ten minutes have passed, so the keys are forgotten here. Nothing was stored. Close"
+                " this and paste them once more."
+            ),
             icon=":material/timer_off:",
         )
         return
     rows = list(zip(held.candidates, held.tests, strict=False))
     if rows:
-        st.markdown("Choose what to store. A key that its provider rejects is not chosen for you.")
+        st.markdown(
+            t("Choose what to store. A key that its provider rejects is not chosen for you.")
+        )
     else:
-        st.info("No key was recognised. Add it by hand instead.", icon=":material/search_off:")
+        st.info(t("No key was recognised. Add it by hand instead."), icon=":material/search_off:")
     chosen = [
         number
         for number, (candidate, test) in enumerate(rows)
@@ -197,12 +207,14 @@ def _show_found(held: Held) -> None:
 
 def _show_store_button(chosen: list[int], waiting: int) -> None:
     if waiting:
-        label, icon = f"Testing {plural(waiting, 'key')} …", ":material/progress_activity:"
+        label = tn("Testing {count} key …", "Testing {count} keys …", waiting)
+    elif chosen:
+        label = tn("Store {count} key", "Store {count} keys", len(chosen))
     else:
-        label, icon = f"Store {plural(len(chosen), 'key')}" if chosen else "Choose a key", None
+        label = t("Choose a key")
     st.button(
         label,
-        icon=icon,
+        icon=":material/progress_activity:" if waiting else None,
         key=f"{FORM}_store",
         type="primary",
         width="stretch",
@@ -214,9 +226,15 @@ def _show_store_button(chosen: list[int], waiting: int) -> None:
 
 def _show_row(number: int, candidate: Candidate, test: Future[TestResult], *, known: bool) -> bool:
     """What one key is, and, once its test has ended, the box to choose it: whether it is."""
-    title = f"**{CREDENTIAL_TYPES[candidate.credential_type].title}** `{candidate.hint}`"
-    where = f" at `{candidate.base_url}`" if candidate.base_url else ""
-    chosen, said = False, []
+    kind = translated(CREDENTIAL_TYPES[candidate.credential_type].title)
+    title = f"**{kind}** `{candidate.hint}`"
+    words: dict[str, object] = {"line": candidate.line, "name": candidate.name}
+    where = (
+        t("Line {line}, `{name}` at `{address}`", address=candidate.base_url, **words)
+        if candidate.base_url
+        else t("Line {line}, `{name}`", **words)
+    )
+    chosen, remarks = False, []
     with st.container(border=True, gap="xsmall", key=f"{FORM}_row_{number}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             if test.done():
@@ -227,15 +245,15 @@ def _show_row(number: int, candidate: Candidate, test: Future[TestResult], *, kn
                     key=f"{FORM}_take_{number}",
                 )
                 show_badge(status)
-                said = [detail] if status != "ok" else []
+                remarks = [translated(detail)] if status != "ok" else []
             else:
                 st.markdown(title, width="content")
                 show_testing()
-        st.markdown(f":small[Line {candidate.line}, `{candidate.name}`{where}]")
+        st.markdown(f":small[{where}]")
         if known:
-            said.insert(0, "You have stored this key already.")
-        if said:
-            st.caption(plain(" ".join(said)))
+            remarks.insert(0, t("You have stored this key already."))
+        if remarks:
+            st.caption(plain(" ".join(remarks)))
     return chosen
 
 
@@ -245,20 +263,23 @@ def _outcome(test: Future[TestResult]) -> tuple[str, str]:
     try:
         result = test.result()
     except PapitaError as error:
-        return "error", str(error)
+        return "error", said(error)
     return result.status, result.detail
 
 
 def _show_skipped(skipped: Sequence[Skipped]) -> None:
     if not skipped:
         return
-    with st.expander(f"Left out: {plural(len(skipped), 'line')}", icon=":material/filter_alt_off:"):
+    title = tn("Left out: {count} line", "Left out: {count} lines", len(skipped))
+    with st.expander(title, icon=":material/filter_alt_off:"):
         st.markdown("\n".join(f"- {_left_out(item)}" for item in skipped))
 
 
 def _left_out(item: Skipped) -> str:
-    name = f", `{item.name}`" if item.name else ""
-    return f"Line {item.line}{name}: {plain(item.reason)}"
+    why = plain(translated(item.reason))
+    if item.name:
+        return t("Line {line}, `{name}`: {why}", line=item.line, name=item.name, why=why)
+    return t("Line {line}: {why}", line=item.line, why=why)
 
 
 def _store(numbers: Sequence[int]) -> None:
@@ -274,16 +295,17 @@ def _store(numbers: Sequence[int]) -> None:
             actor(), [it.new() for it in chosen], tested=results
         )
     except InvalidInput as error:
-        state.errors[FORM] = {"form": " ".join(dict.fromkeys(error.errors.values()))}
+        sentences = dict.fromkeys(error.errors.values())
+        state.errors[FORM] = {"form": " ".join(translated(it) for it in sentences)}
     except PapitaError as error:
-        state.errors[FORM] = {"form": str(error)}
+        state.errors[FORM] = {"form": said(error)}
     else:
         for info, result in zip(made, results, strict=False):
             if result is not None:
                 state.tests[info.id] = result.detail
         state.models_until = 0.0
         state.dialog_done = True
-        state.notice = f"{plural(len(made), 'key')} stored."
+        state.notice = tn("{count} key stored.", "{count} keys stored.", len(made))
 
 
 def _result(test: Future[TestResult]) -> TestResult | None:

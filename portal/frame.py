@@ -9,9 +9,21 @@ from portal import sign_in
 from portal.session import SignedIn, tab
 from portal.words import plain
 
+# Streamlit paints what looks like a link in shades of the primary colour while it is pointed at or
+# its menu is open, and so what is chosen of several. That colour has white text on it elsewhere, so
+# on a dark page it is too dark itself. Here it is mixed with that of the text around, whichever
+# theme is on.
+LABELS = """<style>
+button[kind^="tertiary"]:not(:disabled):is(:hover, :focus-visible, :active, [aria-expanded=true]),
+button[role=radio][aria-checked=true]:not(:disabled) {
+  color: color-mix(in oklab, currentColor, #ad5d19);
+}
+</style>"""
+
 
 def show_account(user: SignedIn) -> None:
     """Reserves the page's part of the sidebar; below it name and `Log out`."""
+    st.html(LABELS)
     state = tab()
     if state.notice:
         st.toast(plain(state.notice))

@@ -15,10 +15,12 @@ import streamlit
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+OWN = ("/api/", "/auth/", "/files/", "/app/static/")
 INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 # blob: in script-src is what v2 components with inline code are loaded from; in img-src it is
-# Mermaid's. Streamlit styles its elements inline.
+# Mermaid's, in connect-src a recording that the page reads before it sends it. Streamlit styles its
+# elements inline.
 PAGE_POLICY = (
     "default-src 'none'",
     "base-uri 'self'",
@@ -28,7 +30,7 @@ PAGE_POLICY = (
     "manifest-src 'self'",
     "script-src 'self' blob: 'wasm-unsafe-eval' {hashes}",
     "style-src 'self' 'unsafe-inline'",
-    "connect-src 'self'",
+    "connect-src 'self' blob:",
     "img-src 'self' data: blob:",
     "font-src 'self' data:",
     "media-src 'self' blob: data:",
@@ -60,7 +62,8 @@ class SecurityHeaders:
             "X-Frame-Options": "DENY",
             "Referrer-Policy": "same-origin",
             "Cross-Origin-Opener-Policy": "same-origin",
-            "Permissions-Policy": "camera=(), geolocation=(), payment=(), usb=()",
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=(self), payment=(),"
+            " usb=()",
         }
         if secure:
             self._common["Strict-Transport-Security"] = "max-age=31536000"
@@ -84,4 +87,7 @@ class SecurityHeaders:
 
 def is_own_route(path: str) -> bool:
     """Whether a route of ours answers this, rather than a page of Streamlit's."""
-    return path.startswith(("/api/", "/auth/")) or path in ("/healthz", "/readyz")
+    return path.startswith(("/api/", "/auth/", "/files/", "/app/static/")) or path in (
+        "/healthz",
+        "/readyz",
+    )

@@ -11,9 +11,11 @@ from portal import wiring
 from portal.confirm import Question, attempt, confirm
 from portal.project_cards import show_health
 from portal.session import SignedIn, actor
-from portal.words import ago, plain, plural
+from portal.texts import N_, t, tn, translated
+from portal.words import ago, plain
 
 USERS, PROJECTS = "users:manage", "projects:manage"
+ROLES = (N_("administrator"), N_("member"), N_("guest"))
 
 
 # --- users ---
@@ -26,24 +28,24 @@ def show_user(user: SignedIn, other: User) -> None:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(f"**{plain(other.display_name or other.username)}**", width="content")
                 if other.disabled:
-                    st.badge("Disabled", color="red", icon=":material/person_off:")
+                    st.badge(t("Disabled"), color="red", icon=":material/person_off:")
                 if other.id == user.session.user_id:
-                    st.badge("You", color="gray")
-            st.caption(f"{plain(other.username)}, {other.role}. {_seen(other)}")
+                    st.badge(t("You"), color="gray")
+            st.caption(f"{plain(other.username)}, {translated(other.role)}. {_seen(other)}")
         if other.disabled:
             st.button(
-                "Enable",
+                t("Enable"),
                 icon=":material/person_check:",
                 key=f"users_enable_{other.id}",
                 on_click=_enable_user,
                 args=(other,),
             )
-        elif st.button("Disable", icon=":material/person_off:", key=f"users_disable_{other.id}"):
+        elif st.button(t("Disable"), icon=":material/person_off:", key=f"users_disable_{other.id}"):
             confirm(
                 Question(
-                    "Disable user",
+                    t("Disable user"),
                     _what_happens_to(other, own=other.id == user.session.user_id),
-                    "Disable",
+                    t("Disable"),
                     lambda: _disable_user(other),
                     USERS,
                 )
@@ -52,30 +54,32 @@ def show_user(user: SignedIn, other: User) -> None:
 
 def _seen(other: User) -> str:
     if other.disabled:
-        return "Cannot sign in."
+        return t("Cannot sign in.")
     live = wiring.services().papita.sessions.of_user(other.id)
-    return f"Last seen {ago(live[0].last_seen_at)}." if live else "Not signed in."
+    if not live:
+        return t("Not signed in.")
+    return t("Last seen {when}.", when=ago(live[0].last_seen_at))
 
 
 def _what_happens_to(other: User, *, own: bool) -> str:
-    name = plain(other.username)
-    text = (
-        f"Disable **{name}**? From this moment {name} is signed out everywhere, access tokens stop"
+    text = t(
+        "Disable **{name}**? From this moment {name} is signed out everywhere, access tokens stop"
         " working, and what projects have borrowed for them is taken back: an answer that is being"
-        " written ends within seconds. Nothing is deleted."
+        " written ends within seconds. Nothing is deleted.",
+        name=plain(other.username),
     )
-    return f"{text} **This is you: you will be signed out.**" if own else text
+    return text + " " + t("**This is you: you will be signed out.**") if own else text
 
 
 def _disable_user(other: User) -> str:
     wiring.services().papita.users.set_disabled(actor(), other.username, True)
-    return f"{other.username} is disabled and signed out everywhere."
+    return t("{name} is disabled and signed out everywhere.", name=other.username)
 
 
 def _enable_user(other: User) -> None:
     attempt(
         lambda: wiring.services().papita.users.set_disabled(actor(), other.username, False),
-        f"{other.username} can sign in again.",
+        t("{name} can sign in again.", name=other.username),
     )
 
 
@@ -90,36 +94,47 @@ def show_project_switch(state: State) -> None:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(f"{project.icon} **{project.title}**", width="content")
                 if off:
-                    st.badge("Switched off", color="orange", icon=":material/power_settings_new:")
+                    st.badge(
+                        t("Switched off"), color="orange", icon=":material/power_settings_new:"
+                    )
                 if project.installed:
                     show_health(project)
                 else:
-                    st.badge("Not installed", color="gray", icon=":material/block:")
+                    st.badge(t("Not installed"), color="gray", icon=":material/block:")
             if state.disabled_at is not None:
-                st.caption(f"Off since {ago(state.disabled_at)}. Nobody can open it.")
+                when = ago(state.disabled_at)
+                st.caption(t("Switched off {when}. Nobody can open it.", when=when))
             if project.installed:
-                allow = "allows" if state.users == 1 else "allow"
-                st.caption(f"{plural(state.users, 'user')} {allow} it to use a key.")
+                st.caption(
+                    tn(
+                        "{count} user allows it to use a key.",
+                        "{count} users allow it to use a key.",
+                        state.users,
+                    )
+                )
         if not project.installed:
             return
         if off:
             st.button(
-                "Switch on",
+                t("Switch on"),
                 icon=":material/play_arrow:",
                 key=f"projects_on_{project.id}",
                 on_click=_enable_project,
                 args=(project,),
             )
         elif st.button(
-            "Switch off", icon=":material/power_settings_new:", key=f"projects_off_{project.id}"
+            t("Switch off"), icon=":material/power_settings_new:", key=f"projects_off_{project.id}"
         ):
             confirm(
                 Question(
-                    "Switch off project",
-                    f"Switch **{project.title}** off for everybody? This ends what it has borrowed"
-                    " at this moment: answers that are being written stop within seconds, and what"
-                    " was written stays. Nobody can open it until you switch it on again.",
-                    "Switch off",
+                    t("Switch off project"),
+                    t(
+                        "Switch **{project}** off for everybody? This ends what it has borrowed at"
+                        " this moment: answers that are being written stop within seconds, and what"
+                        " was written stays. Nobody can open it until you switch it on again.",
+                        project=project.title,
+                    ),
+                    t("Switch off"),
                     lambda: _disable_project(project),
                     PROJECTS,
                 )
@@ -128,11 +143,13 @@ def show_project_switch(state: State) -> None:
 
 def _disable_project(project: Project) -> str:
     wiring.services().papita.projects.set_disabled(actor(), project.id, True)
-    return f"{project.title} is switched off; what it had borrowed is taken back."
+    return t(
+        "{project} is switched off; what it had borrowed is taken back.", project=project.title
+    )
 
 
 def _enable_project(project: Project) -> None:
     attempt(
         lambda: wiring.services().papita.projects.set_disabled(actor(), project.id, False),
-        f"{project.title} is on again.",
+        t("{project} is on again.", project=project.title),
     )

@@ -26,6 +26,7 @@ from typing import Protocol
 import psutil
 
 from papita_core.errors import ProjectUnavailable
+from portal.texts import N_, later
 
 log = logging.getLogger(__name__)
 
@@ -114,11 +115,12 @@ class Launcher:
         if process is not None and time.time() - process.create_time() < START_SECONDS:
             return Status(State.STARTING)
         if health.state == "not-ready":
-            return Status(State.UNHEALTHY, health.reason or f"{service.title} is not ready.")
+            return Status(State.UNHEALTHY, _reason(health, service))
         if process is not None:
-            return Status(State.UNHEALTHY, f"{service.title} is there but does not answer.")
+            sentence = later("{project} is there but does not answer.", project=service.title)
+            return Status(State.UNHEALTHY, sentence)
         if not service.command:
-            return Status(State.STOPPED, f"Nothing answers at {service.url}.")
+            return Status(State.STOPPED, later("Nothing answers at {url}.", url=service.url))
         return Status(State.STOPPED)
 
     def is_running(self, project_id: str) -> bool:
@@ -135,8 +137,12 @@ class Launcher:
             return
         if not service.command:
             raise ProjectUnavailable(
-                f"{service.title} does not answer at {service.url}. It runs by itself, so"
-                " somebody has to start it there."
+                later(
+                    "{project} does not answer at {url}. It runs by itself, so somebody has to"
+                    " start it there.",
+                    project=service.title,
+                    url=service.url,
+                )
             )
         begin = time.monotonic()
         deadline = begin + timeout
@@ -144,15 +150,24 @@ class Launcher:
         while not self._wait_until_healthy(service, deadline):
             # What was there has just ended. What was started meanwhile should have stayed.
             if self._started.get(project_id, 0.0) >= begin:
+                last = self._last_words(project_id)
                 raise ProjectUnavailable(
-                    f"{service.title} stopped while it was starting." + self._last_words(project_id)
+                    later(
+                        "{project} stopped while it was starting. It said: {last}",
+                        project=service.title,
+                        last=last,
+                    )
+                    if last
+                    else later("{project} stopped while it was starting.", project=service.title)
                 )
             self._start_if_gone(service)
 
     def _start_if_gone(self, service: Service) -> None:
         with self._locks[service.project_id]:
             if self._closed:
-                raise ProjectUnavailable(f"{service.title} is being stopped.")
+                raise ProjectUnavailable(
+                    later("{project} is being stopped.", project=service.title)
+                )
             if (
                 self._process(service.project_id) is None
                 and service.health.health().state == "unreachable"
@@ -170,10 +185,15 @@ class Launcher:
             if self._process(service.project_id) is None and health.state == "unreachable":
                 return False
             time.sleep(0.1)
+        last = self._last_words(service.project_id)
+        if reason is None and last:
+            reason = later(
+                "{project} did not become ready in time. It said: {last}",
+                project=service.title,
+                last=last,
+            )
         raise ProjectUnavailable(
-            reason
-            or f"{service.title} did not become ready in time."
-            + self._last_words(service.project_id)
+            reason or later("{project} did not become ready in time.", project=service.title)
         )
 
     def close(self) -> None:
@@ -266,7 +286,7 @@ class Launcher:
         except OSError:
             return ""
         last = [SECRET.sub("(hidden)", line.strip()) for line in lines if line.strip()][-3:]
-        return " It said: " + " / ".join(last) if last else ""
+        return " / ".join(last)
 
     def log_path(self, project_id: str) -> Path:
         """Where the project's output goes."""
@@ -279,7 +299,11 @@ class Launcher:
         try:
             return self._services[project_id]
         except KeyError:
-            raise ProjectUnavailable("This project is not installed.") from None
+            raise ProjectUnavailable(N_("This project is not installed.")) from None
+
+
+def _reason(health: Health, service: Service) -> str:
+    return health.reason or later("{project} is not ready.", project=service.title)
 
 
 def python_module(name: str) -> tuple[str, ...]:

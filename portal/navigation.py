@@ -12,9 +12,10 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from portal.session import SignedIn
+from portal.texts import N_, translated
 from portal.wiring import ROOT
 
-WORKSPACE, ACCOUNT, ADMIN = "Workspace", "Account", "Administration"
+WORKSPACE, ACCOUNT, ADMIN = N_("Workspace"), N_("Account"), N_("Administration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,10 @@ PAGES = (
         WORKSPACE,
         "pages/workspace/dashboard.py",
         "",
-        "Dashboard",
+        N_("Dashboard"),
         ":material/space_dashboard:",
         "projects:launch",
-        "Your projects, how they are doing, and the way in.",
+        N_("Your projects, how they are doing, and the way in."),
     ),
     PageEntry(
         "al-chat",
@@ -50,87 +51,97 @@ PAGES = (
         "AL-Chat",
         ":material/forum:",
         "projects:launch",
-        "Conversations with the model of your choice, paid with your own key.",
+        N_("Conversations with the model of your choice, paid with your own key."),
+    ),
+    PageEntry(
+        "shared",
+        WORKSPACE,
+        "pages/workspace/shared.py",
+        "shared",
+        N_("Shared chats"),
+        ":material/share:",
+        "projects:launch",
+        N_("Read-only chats that you share, and by their link those of others."),
     ),
     PageEntry(
         "credentials",
         WORKSPACE,
         "pages/workspace/credentials.py",
         "credentials",
-        "Credentials",
+        N_("Credentials"),
         ":material/key:",
         "credentials:read",
-        "Your API keys: add, test, replace and delete them.",
+        N_("Your API keys: add, test, replace and delete them."),
     ),
     PageEntry(
         "profile",
         ACCOUNT,
         "pages/account/profile.py",
         "profile",
-        "Profile",
+        N_("Profile"),
         ":material/person:",
         "profile",
-        "Who you are here and where you are signed in.",
+        N_("Who you are here and where you are signed in."),
     ),
     PageEntry(
         "connected-apps",
         ACCOUNT,
         "pages/account/connected_apps.py",
         "connected-apps",
-        "Connected apps",
+        N_("Connected apps"),
         ":material/hub:",
         "profile",
-        "Which projects may use your keys; take it back at any time.",
+        N_("Which projects may use your keys; take it back at any time."),
     ),
     PageEntry(
         "access-tokens",
         ACCOUNT,
         "pages/account/access_tokens.py",
         "access-tokens",
-        "Access tokens",
+        N_("Access tokens"),
         ":material/key_vertical:",
         "tokens:manage",
-        "Tokens with which scripts use the API in your name.",
+        N_("Tokens with which scripts use the API in your name."),
     ),
     PageEntry(
         "users",
         ADMIN,
         "pages/admin/users.py",
         "users",
-        "Users",
+        N_("Users"),
         ":material/group:",
         "users:manage",
-        "Who there is, and the switch that keeps a user out.",
+        N_("Who there is, and the switch that keeps a user out."),
     ),
     PageEntry(
         "projects",
         ADMIN,
         "pages/admin/projects.py",
         "projects",
-        "Projects",
+        N_("Projects"),
         ":material/apps:",
         "projects:manage",
-        "Which projects are on, and the switch that stops one for everybody.",
+        N_("Which projects are on, and the switch that stops one for everybody."),
     ),
     PageEntry(
         "vault",
         ADMIN,
         "pages/admin/vault.py",
         "vault",
-        "Vault",
+        N_("Vault"),
         ":material/encrypted:",
         "vault:manage",
-        "The key ring, its rotation, and every credential without its secret.",
+        N_("The key ring, its rotation, and every credential without its secret."),
     ),
     PageEntry(
         "audit",
         ADMIN,
         "pages/admin/audit.py",
         "audit",
-        "Audit log",
+        N_("Audit log"),
         ":material/receipt_long:",
         "audit:read",
-        "Every read of a key and every change, and whether the log is whole.",
+        N_("Every read of a key and every change, and whether the log is whole."),
     ),
 )
 
@@ -145,11 +156,11 @@ def page(name: str) -> StreamlitPage:
     found = entry(name)
     return st.Page(
         ROOT / found.file,
-        title=found.title,
+        title=translated(found.title),
         icon=found.icon,
         url_path=found.path,
         default=not found.path,
-        help=found.help,
+        help=translated(found.help),
     )
 
 
@@ -161,15 +172,16 @@ def build(user: SignedIn | None) -> StreamlitPage:
     sections: dict[str, list[StreamlitPage]] = {}
     for entry in PAGES:
         hidden = user is None or not user.actor.may(entry.capability)
-        sections.setdefault(entry.section, []).append(
+        sections.setdefault(translated(entry.section), []).append(
             st.Page(
                 ROOT / entry.file,
-                title=entry.title,
+                title=translated(entry.title),
                 icon=entry.icon,
                 url_path=entry.path,
                 default=not entry.path,
                 visibility="hidden" if hidden else "visible",
-                help=entry.help,
+                help=translated(entry.help),
             )
         )
-    return st.navigation(sections, position="hidden" if user is None else "sidebar")
+    # Below the menu stands what a page adds; where that is much, the rest of the menu is folded.
+    return st.navigation(sections, position="hidden" if user is None else "sidebar", expanded=4)

@@ -12,32 +12,29 @@ from papita_core.credential_types import types_for
 from papita_core.errors import PapitaError, ProjectDisabled
 from papita_core.projects.catalogue import Project
 from portal import navigation, wiring
-from portal.launcher import State, Status
+from portal.dashboard.health import parts_of, show_health_of
+from portal.dashboard.recent import last_answer
+from portal.dialogs import dialog
 from portal.session import SignedIn, actor, require_user, tab
-
-STATES = {
-    State.RUNNING: ("Running", "green", ":material/check_circle:"),
-    State.STARTING: ("Starting", "blue", ":material/progress_activity:"),
-    State.STOPPED: ("Stopped", "gray", ":material/stop_circle:"),
-    State.UNHEALTHY: ("Unhealthy", "orange", ":material/warning:"),
-}
+from portal.texts import N_, said, t, translated
+from portal.words import all_of
 
 
 def show_project(user: SignedIn, project: Project) -> None:
     """One card. A project that is not installed says so and offers nothing."""
     with st.container(border=True, height="stretch", key=f"dashboard_{project.id}"):
         st.subheader(f"{project.icon} {project.title}", anchor=False)
-        st.markdown(project.summary)
+        st.markdown(translated(project.summary))
         if not project.installed:
-            st.badge("Not installed", color="gray", icon=":material/block:")
+            st.badge(t("Not installed"), color="gray", icon=":material/block:")
             st.space("stretch")
-            st.caption("This project is not installed on this portal.")
+            st.caption(t("This project is not installed on this portal."))
             return
         state = st.empty()
         st.space("stretch")
         off = wiring.services().papita.projects.is_disabled(project.id)
         pressed = st.button(
-            f"Open {project.title}",
+            t("Open {project}", project=project.title),
             type="primary",
             icon=":material/arrow_forward:",
             width="stretch",
@@ -47,14 +44,14 @@ def show_project(user: SignedIn, project: Project) -> None:
         if off:
             tab().launching = None
             with state.container():
-                st.badge("Switched off", color="orange", icon=":material/power_settings_new:")
-                st.caption(ProjectDisabled.sentence)
+                st.badge(t("Switched off"), color="orange", icon=":material/power_settings_new:")
+                st.caption(translated(ProjectDisabled.sentence))
             return
         allowed = not pressed or wiring.services().papita.grants.allowed(user.actor, project.id)
         launching = (pressed and allowed) or tab().launching == project.id
         with state.container():
             if launching and not wiring.services().launcher.is_running(project.id):
-                _badge(Status(State.STARTING))
+                st.badge(t("Starting"), color="blue", icon=":material/progress_activity:")
             else:
                 show_health(project)
         if not allowed:
@@ -64,27 +61,22 @@ def show_project(user: SignedIn, project: Project) -> None:
             _launch(project)
 
 
-@st.fragment(run_every=2)
+@st.fragment(run_every=3)
 def show_health(project: Project) -> None:
-    """What the project is doing at this moment, looked at every two seconds."""
-    require_user("projects:launch", seen=False)
+    """How the project is doing for this user at this moment, looked at every three seconds."""
+    user = require_user("projects:launch", seen=False)
     status = wiring.services().launcher.status(project.id)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        _badge(status)
-        if status.detail:
-            st.caption(status.detail)
-
-
-def _badge(status: Status) -> None:
-    title, color, icon = STATES[status.state]
-    st.badge(title, color=color, icon=icon)  # type: ignore[arg-type]
+    show_health_of(status, parts_of(user, project, status, last_answer()))
 
 
 def key_words(project: Project) -> str:
     """The keys that the project may use, in words: `OpenAI-compatible`."""
-    return " and ".join(
-        types_for(asked)[0].title + ("-compatible" if len(types_for(asked)) > 1 else "")
-        for asked in project.credential_types
+    found = [types_for(asked) for asked in project.credential_types]
+    return all_of(
+        t("{provider}-compatible", provider=types[0].title)
+        if len(types) > 1
+        else translated(types[0].title)
+        for types in found
     )
 
 
@@ -102,24 +94,28 @@ def ask_consent(project: Project, then: Callable[[str], None] = launch_next) -> 
     _consent(project, then)
 
 
-@st.dialog("Allow the use of your key", icon=":material/verified_user:")
+@dialog(N_("Allow the use of your key"), icon=":material/verified_user:")
 def _consent(project: Project, then: Callable[[str], None]) -> None:
     require_user("projects:launch")
     if tab().dialog_done:
         tab().dialog_done = False
         st.rerun(scope="app")
     st.markdown(
-        f"**{project.title} may use your {key_words(project)} key while it writes an answer.** It"
-        " borrows the key for minutes, never keeps it, and every use is recorded. You can take"
-        " this back at any time under Connected apps."
+        t(
+            "**{project} may use your {key} key while it writes an answer.** It borrows the key for"
+            " minutes, never keeps it, and every use is recorded. You can take this back at any"
+            " time under Connected apps.",
+            project=project.title,
+            key=key_words(project),
+        )
     )
     problem = tab().errors.get("consent", {}).get("form")
     if problem:
         st.error(problem)
     with st.container(horizontal=True, horizontal_alignment="right"):
-        st.button("Not now", key="consent_no", on_click=_answer, args=(project.id, None))
+        st.button(t("Not now"), key="consent_no", on_click=_answer, args=(project.id, None))
         st.button(
-            "Allow",
+            t("Allow"),
             key="consent_yes",
             type="primary",
             on_click=_answer,
@@ -134,7 +130,7 @@ def _answer(project_id: str, then: Callable[[str], None] | None) -> None:
         try:
             wiring.services().papita.grants.allow(actor(), project_id)
         except PapitaError as error:
-            state.errors["consent"] = {"form": str(error)}
+            state.errors["consent"] = {"form": said(error)}
             return
         then(project_id)
     state.dialog_done = True
@@ -160,17 +156,18 @@ def start_with_progress(project_id: str, title: str) -> str | None:
         try:
             launcher.ensure_running(project_id)
         except PapitaError as error:
-            problem.append(str(error))
+            problem.append(error.detail)
 
     worker = threading.Thread(target=start, name=f"start-{project_id}", daemon=True)
     worker.start()
     worker.join(0.3)
     if worker.is_alive():
         began = time.monotonic()
-        with st.status(f"Starting {title}", type="compact") as status:
+        with st.status(t("Starting {project}", project=title), type="compact") as status:
             while worker.is_alive():
                 worker.join(0.5)
                 seconds = int(time.monotonic() - began)
-                status.update(label=f"Starting {title} … {seconds} s")
+                label = t("Starting {project} … {seconds} s", project=title, seconds=seconds)
+                status.update(label=label)
             status.update(state="error" if problem else "complete")
-    return problem[0] if problem else None
+    return translated(problem[0]) if problem else None

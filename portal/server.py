@@ -1,4 +1,5 @@
-"""The portal as one ASGI app: Streamlit's pages, the REST API, the cookie routes, health.
+"""The portal as one ASGI app: Streamlit's pages, the REST API, the cookie routes, files,
+pictures, health.
 
 Served by `python -m portal`; `create_app` builds it over services that exist already.
 """
@@ -24,7 +25,10 @@ from papita_core.api.app import create_api
 from papita_core.api.problems import http_problem
 from papita_core.errors import PapitaError
 from portal.cookie_routes import session_routes
+from portal.file_routes import file_routes
 from portal.headers import SecurityHeaders, is_own_route
+from portal.pictures import picture_routes
+from portal.texts import said, translated
 from portal.warm_up import warm_up
 from portal.wiring import ROOT, Services
 
@@ -35,10 +39,10 @@ def _explain(error: BaseException) -> bool:
     """Shows what a page did not expect as a sentence; the log has the rest."""
     if isinstance(error, PapitaError):
         log.warning("a page ended with %s", error.code)
-        st.error(str(error), icon=":material/error:")
+        st.error(said(error), icon=":material/error:")
     else:
         log.error("a page failed", exc_info=error)
-        st.error(PapitaError.sentence, icon=":material/error:")
+        st.error(translated(PapitaError.sentence), icon=":material/error:")
     return True
 
 
@@ -73,6 +77,8 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             *session_routes(papita, services.settings),
+            *picture_routes(),
+            *file_routes(papita, services.alchat, services.settings),
             Mount("/api", app=create_api(papita, runner=services.launcher)),
         ],
         exception_handlers={HTTPException: http_problem},

@@ -9,15 +9,18 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from alchat_core.client import Source, ToolCall
 from papita_core.actors import Actor
 from papita_core.errors import Unauthenticated
 from papita_core.users.sessions import SignInSession
 from papita_core.vault.service import TestResult
 from portal import wiring
+from portal.texts import t
 
 KEY = "papita_tab"
 TICKET_SECONDS = 60.0
@@ -25,15 +28,31 @@ TICKET_SECONDS = 60.0
 
 @dataclass(slots=True)
 class CookieErrand:
-    """What the browser has to do about its cookie: trade a ticket for one, or drop it."""
+    """What the browser has to do about its cookie: trade a ticket for one, or drop it.
+
+    `drafts`: what was typed and not sent is forgotten, too, since the user has logged out.
+    """
 
     number: str
     ticket: str | None = field(default=None, repr=False)
+    drafts: bool = False
     until: float = field(default_factory=lambda: time.monotonic() + TICKET_SECONDS)
 
     @property
     def expired(self) -> bool:
         return time.monotonic() > self.until
+
+
+@dataclass(slots=True)
+class OutgoingFile:
+    """A file on its way to AL-Chat: `id` once it is there, `problem` if it is not taken."""
+
+    name: str
+    media_type: str
+    data: bytes = field(repr=False)
+    id: str | None = None
+    problem: str = ""
+    upload: Future[str] | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -46,6 +65,9 @@ class Unsent:
     idempotency_key: str
     problem: str
     code: str
+    files: list[OutgoingFile] = field(default_factory=list)
+    # Models that are to answer it as well, beside the first one.
+    others: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -55,21 +77,30 @@ class Following:
     run_id: str
     last_event: int = 0
     text: str = ""
+    thoughts: str = ""
+    # When the thinking began, if this tab saw it; and how long it took in all, if it saw all.
+    thinking_since: float | None = None
+    thought_seconds: float | None = None
+    saw_all: bool = True
+    calls: list[ToolCall] = field(default_factory=list)
+    undecided: set[str] = field(default_factory=set)
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What is drawn at one place of the chat page, and in which of the place's two slots."""
+    """What is drawn at one place of the chat page, and in which of two kinds of container."""
 
-    message_id: str
-    slot: int
+    drawn: str
+    kind: int
 
 
 @dataclass(slots=True)
 class Tab:
-    """The state of one tab."""
+    """The state of one tab. `following` is by run; `user_id` is whose all of this is."""
 
     session_id: str | None = None
+    user_id: str | None = None
     page_hash: str = ""
     errand: CookieErrand | None = None
     notice: str | None = None
@@ -80,15 +111,18 @@ class Tab:
     models: tuple[str, ...] | None = None
     models_until: float = 0.0
     unsent: Unsent | None = None
-    following: Following | None = None
+    following: dict[str, Following] = field(default_factory=dict)
     starting: bool = False
     sidebar: DeltaGenerator | None = None
     errors: dict[str, dict[str, str]] = field(default_factory=dict)
     tests: dict[str, str] = field(default_factory=dict)
     testing: dict[str, Future[TestResult]] = field(default_factory=dict)
-    messages_shown: int = 0
     places: tuple[Place, ...] = ()
     model_of: str | None = None
+
+    def follow(self, run_id: str) -> None:
+        """From its first event, and nothing else."""
+        self.following = {run_id: Following(run_id)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +145,28 @@ def tab() -> Tab:
     return state
 
 
+T = TypeVar("T")
+
+
+def remembered(kind: type[T]) -> T:
+    """What one piece of a page remembers in this tab: the value of its own class, made at first."""
+    key = f"{KEY}.{kind.__module__}.{kind.__qualname__}"
+    found = st.session_state.get(key)
+    if not isinstance(found, kind):
+        found = st.session_state[key] = kind()
+    return found
+
+
+def belongs_to(user_id: str) -> None:
+    """Whoever signs in after somebody else in this tab finds nothing of theirs."""
+    state = tab()
+    if state.user_id not in (None, user_id):
+        for key in [key for key in st.session_state if str(key).startswith(f"{KEY}.")]:
+            del st.session_state[key]
+        state = st.session_state[KEY] = Tab(state.session_id, errand=state.errand)
+    state.user_id = user_id
+
+
 def current(*, seen: bool = True) -> SignedIn | None:
     """Who is signed in, read from the database; None if nobody is, or no longer.
 
@@ -128,17 +184,17 @@ def require_user(capability: str, *, seen: bool = True) -> SignedIn:
     if user is None:
         if tab().session_id is not None:
             st.rerun(scope="app")
-        st.info("Sign in first: open the portal's start page.", icon=":material/lock:")
+        st.info(t("Sign in first: open the portal's start page."), icon=":material/lock:")
         st.stop()
     if not user.actor.may(capability):
-        st.error("You may not open this page. Ask an administrator if you need to.")
+        st.error(t("You may not open this page. Ask an administrator if you need to."))
         st.stop()
     return user
 
 
-def actor() -> Actor:
+def actor(*, seen: bool = True) -> Actor:
     """Whoever is signed in, for callbacks. Raises `Unauthenticated`."""
-    user = current()
+    user = current(seen=seen)
     if user is None:
         raise Unauthenticated
     return user.actor

@@ -7,12 +7,14 @@ import streamlit as st
 from papita_core.errors import PapitaError, PreconditionFailed
 from papita_core.vault.service import CredentialInfo
 from portal import wiring
+from portal.dialogs import dialog
 from portal.session import actor, require_user, tab
+from portal.texts import N_, said, t, translated
 from portal.words import plain
 
 FORM = "share"
-NOBODY, NAMED, EVERYBODY = "Only me", "Named users", "Everybody"
-EXPLAINED = (
+NOBODY, NAMED, EVERYBODY = N_("Only me"), N_("Named users"), N_("Everybody")
+EXPLAINED = N_(
     "They can use it through projects and never see it: no page and no program shows it. Whoever"
     " has a key of their own uses that one. Every use is recorded under **Uses**, with their name;"
     " the bill is yours."
@@ -25,7 +27,7 @@ def _clear() -> None:
         st.session_state.pop(f"{FORM}_{name}", None)
 
 
-@st.dialog("Share credential", icon=":material/group:", on_dismiss=_clear)
+@dialog(N_("Share credential"), icon=":material/group:", on_dismiss=_clear)
 def share_credential(info: CredentialInfo) -> None:
     """Nobody, everybody or named users; what is chosen replaces what was."""
     user = require_user("credentials:share")
@@ -41,30 +43,31 @@ def share_credential(info: CredentialInfo) -> None:
         for it in papita.users.list(user.actor)
         if it.id != user.session.user_id and not it.disabled
     ]
-    st.markdown(f"Who may use **{plain(info.label)}**?")
+    st.markdown(t("Who may use **{label}**?", label=plain(info.label)))
     before = EVERYBODY if shares.everybody else NAMED if shares.usernames else NOBODY
     who = st.radio(
-        "Who may use it",
+        t("Who may use it"),
         (NOBODY, NAMED, EVERYBODY),
+        format_func=translated,
         index=(NOBODY, NAMED, EVERYBODY).index(before),
         key=f"{FORM}_who",
         label_visibility="collapsed",
     )
     if who == NAMED:
         st.multiselect(
-            "Users",
+            t("Users"),
             sorted({*others, *shares.usernames}),
             default=list(shares.usernames),
             key=f"{FORM}_users",
-            placeholder="Choose users" if others else "There is no other user yet",
+            placeholder=t("Choose users") if others else t("There is no other user yet"),
             on_change="ignore",
         )
-    st.caption(EXPLAINED)
+    st.caption(translated(EXPLAINED))
     problem = st.empty()
     if FORM in state.errors:
         problem.error(plain(state.errors[FORM]["form"]), icon=":material/error:")
     st.button(
-        "Save",
+        t("Save"),
         type="primary",
         key=f"{FORM}_save",
         width="stretch",
@@ -77,19 +80,20 @@ def _share(info: CredentialInfo, who: str) -> None:
     state = tab()
     names = st.session_state.get(f"{FORM}_users", []) if who == NAMED else []
     if who == NAMED and not names:
-        state.errors[FORM] = {"form": "Choose at least one user, or share with nobody."}
+        state.errors[FORM] = {"form": t("Choose at least one user, or share with nobody.")}
         return
     try:
         wiring.services().papita.credentials.share(
             actor(), info.id, everybody=who == EVERYBODY, usernames=names, etag=info.etag
         )
     except PreconditionFailed:
-        state.notice = (
-            f"{info.label} was changed meanwhile, in another tab or by a program. Nothing was"
-            " shared. Look at it as it is now and share it again."
+        state.notice = t(
+            "{label} was changed meanwhile, in another tab or by a program. Nothing was shared."
+            " Look at it as it is now and share it again.",
+            label=info.label,
         )
     except PapitaError as error:
-        state.errors[FORM] = {"form": str(error)}
+        state.errors[FORM] = {"form": said(error)}
         return
     else:
         state.notice = _said(info.label, who, names)
@@ -98,7 +102,7 @@ def _share(info: CredentialInfo, who: str) -> None:
 
 def _said(label: str, who: str, names: list[str]) -> str:
     if who == EVERYBODY:
-        return f"Everybody here can use {label} through projects."
+        return t("Everybody here can use {label} through projects.", label=label)
     if who == NAMED:
-        return f"{', '.join(names)} can use {label} through projects."
-    return f"Nobody but you uses {label} any more."
+        return t("{names} can use {label} through projects.", names=", ".join(names), label=label)
+    return t("Nobody but you uses {label} any more.", label=label)

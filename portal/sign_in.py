@@ -23,7 +23,8 @@ from papita_core.errors import InvalidInput, PapitaError, SignInRefused, TooMany
 from papita_core.users.service import User
 from portal import wiring
 from portal.brand import show_wordmark
-from portal.session import CookieErrand, SignedIn, current, tab
+from portal.session import CookieErrand, SignedIn, belongs_to, current, tab
+from portal.texts import language, said, t
 from portal.words import show_field_error
 
 LIBRARY_STATE = ("name", "authentication_status", "username", "email", "roles", "logout")
@@ -32,8 +33,14 @@ _COOKIE_JS = """
 const done = new Set()
 
 export default function ({ data }) {
+  if (data?.lang) document.documentElement.lang = data.lang
   if (!data?.number || done.has(data.number)) return
   done.add(data.number)
+  if (data.forget) {
+    for (const key of Object.keys(localStorage)) {
+      if (key.startsWith("papita_draft:")) localStorage.removeItem(key)
+    }
+  }
   fetch("/auth/session", {
     method: data.ticket ? "POST" : "DELETE",
     credentials: "same-origin",
@@ -94,6 +101,7 @@ class _SessionCookie:
         if session is None:
             return None
         state.session_id = session.id
+        belongs_to(session.user_id)
         return {"username": session.username}
 
     def set_cookie(self) -> None:
@@ -105,6 +113,7 @@ class _SessionCookie:
             address=st.context.ip_address or "",
             user_agent=st.context.headers.get("User-Agent", ""),
         )
+        belongs_to(user.id)
         state = tab()
         state.session_id = new.session.id
         state.errand = CookieErrand(secrets.token_hex(8), new.ticket)
@@ -114,11 +123,12 @@ class _SessionCookie:
         state = tab()
         if state.session_id is not None:
             self._papita.sessions.end(state.session_id)
-        self.forget()
+        self.forget(drafts=True)
 
-    def forget(self) -> None:
+    def forget(self, *, drafts: bool = False) -> None:
+        """`drafts`: those that the browser keeps are forgotten as well."""
         tab().session_id = None
-        tab().errand = CookieErrand(secrets.token_hex(8))
+        tab().errand = CookieErrand(secrets.token_hex(8), drafts=drafts)
 
 
 class _Model(AuthenticationModel):  # type: ignore[misc]
@@ -140,7 +150,7 @@ class _Model(AuthenticationModel):  # type: ignore[misc]
                 username, password, address=st.context.ip_address or ""
             )
         except (SignInRefused, TooManyAttempts) as error:
-            self.refusal = str(error)
+            self.refusal = said(error)
             return False
         return True
 
@@ -195,22 +205,22 @@ class _Authenticator(Authenticate):  # type: ignore[misc]
         It hard-codes `autocomplete="off"`, hence fields of our own over its controller.
         """
         with st.form("Login", border=False):
-            username = st.text_input("Username", autocomplete="username", max_chars=64)
+            username = st.text_input(t("Username"), autocomplete="username", max_chars=64)
             password = st.text_input(
-                "Password", type="password", autocomplete="current-password", max_chars=1024
+                t("Password"), type="password", autocomplete="current-password", max_chars=1024
             )
             problem = st.container()
-            pressed = st.form_submit_button("Log in", type="primary", width="stretch")
+            pressed = st.form_submit_button(t("Log in"), type="primary", width="stretch")
         if not pressed:
             return
         if not username.strip() or not password:
-            problem.error("Enter your user name and your password.", icon=":material/error:")
+            problem.error(t("Enter your user name and your password."), icon=":material/error:")
         elif self.authentication_controller.login(username, password):
             self.cookie_controller.set_cookie()
             st.rerun()
         else:
             refusal = self.authentication_controller.authentication_model.refusal
-            problem.error(refusal or "That did not work.", icon=":material/error:")
+            problem.error(refusal or t("That did not work."), icon=":material/error:")
 
     def sign_in(self, user: User) -> None:
         """Signs in a user who has just proved who they are."""
@@ -242,7 +252,15 @@ def _run_errand() -> None:
         errand = tab().errand = None
     _COOKIE(
         key="papita_cookie",
-        data=None if errand is None else {"number": errand.number, "ticket": errand.ticket},
+        # Streamlit calls every page English, and a screen reader would read it so.
+        data={"lang": language()}
+        if errand is None
+        else {
+            "lang": language(),
+            "number": errand.number,
+            "ticket": errand.ticket,
+            "forget": errand.drafts,
+        },
         height=0,
     )
 
@@ -255,25 +273,28 @@ def show_door() -> None:
         if papita.setup.pending():
             _show_setup(papita)
         else:
-            st.title("Log in to Papita", anchor=False)
+            st.title(t("Log in to Papita"), anchor=False)
             _Authenticator(papita).login()
 
 
 def _show_setup(papita: Papita) -> None:
-    st.title("Welcome to Papita", anchor=False)
+    st.title(t("Welcome to Papita"), anchor=False)
     st.markdown(
-        "Create the first administrator. The set-up code is in the terminal in which Papita runs."
+        t(
+            "Create the first administrator. The set-up code is in the terminal in which Papita"
+            " runs."
+        )
     )
     errors = tab().errors.get("setup", {})
     st.session_state.setdefault("setup_code", st.query_params.get("setup", ""))
     with st.form("setup", border=False):
-        _field("Set-up code", "code", errors, autocomplete="off")
-        _field("Username", "username", errors, autocomplete="username")
-        _field("Display name", "display_name", errors, autocomplete="name")
-        _field("Password", "password", errors, autocomplete="new-password", type="password")
-        _field("Password again", "repeat", errors, autocomplete="new-password", type="password")
+        _field(t("Set-up code"), "code", errors, autocomplete="off")
+        _field(t("Username"), "username", errors, autocomplete="username")
+        _field(t("Display name"), "display_name", errors, autocomplete="name")
+        _field(t("Password"), "password", errors, autocomplete="new-password", type="password")
+        _field(t("Password again"), "repeat", errors, autocomplete="new-password", type="password")
         st.form_submit_button(
-            "Create administrator", type="primary", width="stretch", on_click=_complete_setup
+            t("Create administrator"), type="primary", width="stretch", on_click=_complete_setup
         )
 
 
@@ -292,14 +313,14 @@ def _complete_setup() -> None:
     errors: dict[str, str] = {}
     user: User | None = None
     if values["password"] != values.pop("repeat"):
-        errors["repeat"] = "The two passwords are not the same."
+        errors["repeat"] = t("The two passwords are not the same.")
     else:
         try:
             user = papita.setup.complete(**values)
         except InvalidInput as error:
             errors = error.errors
         except PapitaError as error:
-            errors["code"] = str(error)
+            errors["code"] = said(error)
     tab().errors["setup"] = errors
     if user is not None:
         for name in ("code", "password", "repeat"):
@@ -311,7 +332,7 @@ def _complete_setup() -> None:
 def log_out_button() -> None:
     """`Log out`, wherever it is called."""
     st.button(
-        "Log out",
+        t("Log out"),
         icon=":material/logout:",
         width="stretch",
         key="log_out",

@@ -6,6 +6,8 @@ import streamlit as st
 
 from portal import wiring
 from portal.session import SignedIn
+from portal.texts import t
+from portal.words import any_of
 
 
 def show_if_sealed(user: SignedIn) -> bool:
@@ -15,17 +17,27 @@ def show_if_sealed(user: SignedIn) -> bool:
         return False
     if not user.actor.may("vault:manage"):
         st.warning(
-            "**The vault is sealed.** Your keys are safe, but nobody can use, add or change one"
-            " until an administrator has opened it. Please tell one.",
+            t(
+                "**The vault is sealed.** Your keys are safe, but nobody can use, add or change one"
+                " until an administrator has opened it. Please tell one."
+            ),
             icon=":material/lock:",
         )
         return True
-    wanted = " or ".join(f"`{kid}`" for kid in ring.status.wanted)
-    which = f"Wanted is the master key with the id {wanted}. " if wanted else ""
-    st.error(
-        "**The vault is sealed: Papita was started without its master key.** Nothing is lost, but"
-        f" no key can be used, added or changed. {which}Give it with `PAPITA_MASTER_KEY_FILE` or"
-        " `PAPITA_MASTER_KEY` and start Papita again.",
-        icon=":material/lock:",
+    sentences = [
+        t(
+            "**The vault is sealed: Papita was started without its master key.** Nothing is lost,"
+            " but no key can be used, added or changed."
+        )
+    ]
+    if ring.status.wanted:
+        ids = any_of(f"`{kid}`" for kid in ring.status.wanted)
+        sentences.append(t("Wanted is the master key with the id {ids}.", ids=ids))
+    sentences.append(
+        t(
+            "Give the key with `PAPITA_MASTER_KEY_FILE` or `PAPITA_MASTER_KEY` and start Papita"
+            " again."
+        )
     )
+    st.error(" ".join(sentences), icon=":material/lock:")
     return True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 
+from portal import texts
+
 MODULES = (
     "streamlit.elements.markdown",
     "streamlit.elements.widgets.chat",
@@ -14,7 +16,11 @@ MODULES = (
     "portal.navigation",
     "portal.frame",
     "portal.brand",
-    "portal.chat_view",
+    "portal.chat.composer",
+    "portal.chat.follow",
+    "portal.chat.header",
+    "portal.chat.history",
+    "portal.chat.messages",
     "portal.credential_form",
     "portal.credential_cards",
     "portal.env_import",
@@ -22,11 +28,12 @@ MODULES = (
 
 
 def warm_up() -> None:
-    """Imports the modules of the pages. What Streamlit loads lazily is named one by one."""
+    """Imports the modules of the pages, what Streamlit loads lazily by name; reads the texts."""
     # It warns of every fragment and dialog that is declared outside of a page.
     logger = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
     level = logger.level
     logger.setLevel(logging.ERROR)
     for name in MODULES:
         importlib.import_module(name)
+    texts.load()
     logger.setLevel(level)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import streamlit as st
+from babel.dates import format_date, format_skeleton
+from babel.lists import format_list
+from babel.numbers import format_currency, format_decimal
+
+from papita_core.usage.budgets import in_words, usd
+from portal.texts import language, locale, t, tn, translated
 
 # A colon begins Streamlit's own directives, such as icons; a dollar sign begins maths.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>#|~$:&]|^(?=[-+])")
@@ -15,28 +21,78 @@ _NUMBER = re.compile(r"^(\d+)(?=[.)])")
 
 def ago(then: datetime, now: datetime | None = None) -> str:
     """`just now`, `5 minutes ago`, `yesterday` … of a time with a zone."""
-    seconds = ((now or datetime.now(UTC)) - then).total_seconds()
-    for limit, unit, size in (
-        (60, "", 1),
-        (3600, "minute", 60),
-        (86400, "hour", 3600),
-        (86400 * 30, "day", 86400),
-    ):
-        if seconds < limit:
-            if not unit:
-                return "just now"
-            return f"{plural(int(seconds // size), unit)} ago"
+    seconds = int(((now or datetime.now(UTC)) - then).total_seconds())
+    if seconds < 60:
+        return t("just now")
+    if seconds < 3600:
+        return tn("{count} minute ago", "{count} minutes ago", seconds // 60)
+    if seconds < 86400:
+        return tn("{count} hour ago", "{count} hours ago", seconds // 3600)
+    if seconds < 86400 * 30:
+        return tn("{count} day ago", "{count} days ago", seconds // 86400)
     return day(then)
 
 
-def day(then: datetime) -> str:
+def day(then: date) -> str:
     """`on 3 May 2027`."""
-    return f"on {then.day} {then:%B %Y}"
+    return t("on {date}", date=long_date(then))
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 user`, `2 users`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def long_date(then: date) -> str:
+    """`3 May 2027`."""
+    if language() == "en":
+        return f"{then.day} {then:%B %Y}"
+    return format_date(then, "long", locale=locale())
+
+
+def full_date(then: date) -> str:
+    """`Monday, 3 May 2027`."""
+    if language() == "en":
+        return f"{then:%A}, {then.day} {then:%B %Y}"
+    return format_date(then, "full", locale=locale())
+
+
+def day_and_month(then: date) -> str:
+    """`3 May`."""
+    if language() == "en":
+        return f"{then.day} {then:%B}"
+    return format_skeleton("MMMMd", then, locale=locale())
+
+
+def date_format() -> str:
+    """How the reader types a date, for `st.date_input`."""
+    return {"de": "DD.MM.YYYY", "es": "DD/MM/YYYY"}.get(language(), "YYYY/MM/DD")
+
+
+def number(count: int) -> str:
+    """`12,345`, grouped as the reader does."""
+    return format_decimal(count, locale=locale())
+
+
+def money(amount_nano: int) -> str:
+    """`$4.13`; less than a cent with as many places as it takes."""
+    if language() == "en":
+        return in_words(amount_nano)
+    return dollars(usd(amount_nano), "#,##0.00####" if 0 < usd(amount_nano) < 0.01 else "#,##0.00")
+
+
+def dollars(amount: float, pattern: str) -> str:
+    """`$1.50`, with as many places as the pattern has."""
+    if language() == "en":
+        return "$" + format_decimal(amount, format=pattern, locale=locale())
+    return format_currency(
+        amount, "USD", f"{pattern}\u00a0¤", locale=locale(), currency_digits=False
+    )
+
+
+def any_of(things: Iterable[str]) -> str:
+    """`one`, `one or another`."""
+    return format_list(list(things), style="or", locale=locale())
+
+
+def all_of(things: Iterable[str]) -> str:
+    """`one`, `one and another`."""
+    return format_list(list(things), locale=locale())
 
 
 def plain(text: str) -> str:
@@ -70,8 +126,8 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def show_field_error(sentence: str) -> None:
-    """What is wrong with the field above."""
-    st.markdown(f":red[:material/error: {plain(sentence)}]")
+    """What is wrong with the field above, in the reader's language."""
+    st.markdown(f":red[:material/error: {plain(translated(sentence))}]")
 
 
 def device(user_agent: str) -> str:
@@ -106,4 +162,6 @@ def device(user_agent: str) -> str:
         ),
         "",
     )
-    return " on ".join(part for part in (browser, system) if part) or "Unknown device"
+    if browser and system:
+        return t("{browser} on {system}", browser=browser, system=system)
+    return browser or system or t("Unknown device")

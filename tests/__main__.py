@@ -15,6 +15,8 @@ from tests.browser_binary import ensure_browser
 
 def main(arguments: list[str]) -> int:
     os.environ["TEST_BROWSER"] = ensure_browser()
+    # Every worker reads every test, and many processes are started: compiled once is enough.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     workers = str(min(6, (os.cpu_count() or 2) + 2))
     spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
     command = [sys.executable, "-m", "pytest", *spread, *arguments]

@@ -46,6 +46,7 @@ PAGES = {
     "vault": "/vault",
     "audit": "/audit",
     "welcome": "/al-chat",
+    "shared": "/shared",
 }
 
 

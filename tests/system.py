@@ -16,9 +16,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from papita_core.actors import TOKEN_SCOPES, Actor
+from papita_core.app import Papita, build
+from papita_core.settings import Settings
+from papita_core.users.service import NewUser
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = "correct-horse-7"
@@ -180,14 +186,21 @@ class System:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def papita(self) -> closing[Papita]:
+        """A context: Papita over the same data, sooner than a command, which must start first."""
+        return closing(build(Settings.load(self.env)))
+
     def add_user(self, name: str, *, admin: bool = False) -> None:
-        flag = ["--admin"] if admin else []
-        self.cli("users", "add", name, *flag, "--password-stdin", stdin=PASSWORD + "\n")
+        new = NewUser(name, PASSWORD, role="administrator" if admin else "member")
+        with self.papita() as papita:
+            papita.users.create(Actor.operator(), new)
 
     def access_token(self, name: str, *scopes: str) -> str:
         """A personal access token; with all scopes where none is named."""
-        wanted = [part for scope in scopes for part in ("--scope", scope)]
-        return self.cli("tokens", "create", "--user", name, "--name", "test", *wanted).strip()
+        with self.papita() as papita:
+            return papita.access_tokens.create(
+                Actor.operator(), name="test", scopes=scopes or TOKEN_SCOPES, username=name
+            ).token
 
     def provider(self, **behaviour: bool) -> None:
         """Makes the provider misbehave: `down=True`, `rejectKeys=True`."""

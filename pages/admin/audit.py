@@ -5,10 +5,10 @@ import streamlit as st
 from papita_core.audit.service import AuditFilter
 from portal import audit_view, wiring
 from portal.session import require_user
+from portal.texts import t, translated
 from portal.words import plain, table
 
 PAGE_SIZE = 50
-ANY = "Any"
 
 user = require_user("audit:read")
 papita = wiring.services().papita
@@ -16,56 +16,69 @@ audit = papita.audit
 titles = {project.id: project.title for project in papita.projects.catalogue()}
 
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-    st.title("Audit log", anchor=False, width="content")
-    check = st.button("Verify", icon=":material/verified:", help="Recomputes the keyed chain.")
+    st.title(t("Audit log"), anchor=False, width="content")
+    check = st.button(
+        t("Verify"), icon=":material/verified:", help=t("Recomputes the keyed chain.")
+    )
 st.caption(
-    "Every read of a key and every change has a row, written in the same transaction. The rows"
-    " are chained with a key, so that a row that was edited, removed or moved is found."
+    t(
+        "Every read of a key and every change has a row, written in the same transaction. The rows"
+        " are chained with a key, so that a row that was edited, removed or moved is found."
+    )
 )
 if check:
-    with st.spinner("Reading the whole log …"):
+    with st.spinner(t("Reading the whole log …")):
         damages = audit.verify()
     if damages:
         found = "\n".join(f"- {plain(audit_view.damage_sentence(damage))}" for damage in damages)
-        st.error(
-            f"**The log is damaged.**\n{found}\n\n{audit_view.WHAT_TO_DO}", icon=":material/error:"
-        )
+        title, advice = t("**The log is damaged.**"), translated(audit_view.WHAT_TO_DO)
+        st.error(f"{title}\n{found}\n\n{advice}", icon=":material/error:")
     else:
-        st.success("The log is whole.", icon=":material/check_circle:")
+        st.success(t("The log is whole."), icon=":material/check_circle:")
 
 names = {"operator": "operator"}  # who types commands on the host
 if user.actor.may("users:manage"):
     names |= {one.username: one.id for one in papita.users.list(user.actor)}
 with st.grid(min_column_width=150) as filters:
     what = filters.selectbox(
-        "What",
-        [ANY, *audit.actions()],
+        t("What"),
+        [audit_view.ANY, *audit.actions()],
         format_func=audit_view.action_words,
         key="audit_what",
         bind="query-params",
     )
-    who = filters.selectbox("Who", [ANY, *names], key="audit_who", bind="query-params")
+    who = filters.selectbox(
+        t("Who"),
+        [audit_view.ANY, *names],
+        format_func=lambda name: translated(name) if name == audit_view.ANY else name,
+        key="audit_who",
+        bind="query-params",
+    )
     project = filters.selectbox(
-        "Project",
-        [ANY, *titles],
-        format_func=lambda name: titles.get(name, name),
+        t("Project"),
+        [audit_view.ANY, *titles],
+        format_func=lambda name: titles.get(name) or translated(name),
         key="audit_project",
         bind="query-params",
     )
     outcome = filters.selectbox(
-        "Outcome", list(audit_view.OUTCOMES), key="audit_outcome", bind="query-params"
+        t("Outcome"),
+        list(audit_view.OUTCOMES),
+        format_func=translated,
+        key="audit_outcome",
+        bind="query-params",
     )
     first = filters.date_input(
-        "From (UTC)", None, format="YYYY-MM-DD", key="audit_from", bind="query-params"
+        t("From (UTC)"), None, format="YYYY-MM-DD", key="audit_from", bind="query-params"
     )
     last = filters.date_input(
-        "To (UTC)", None, format="YYYY-MM-DD", key="audit_to", bind="query-params"
+        t("To (UTC)"), None, format="YYYY-MM-DD", key="audit_to", bind="query-params"
     )
 since, until = audit_view.days(first, last)
 wanted = AuditFilter(
-    action=None if what == ANY else what,
+    action=None if what == audit_view.ANY else what,
     user_id=names.get(who),
-    project_id=None if project == ANY else project,
+    project_id=None if project == audit_view.ANY else project,
     outcome=audit_view.OUTCOMES[outcome],
     since=since,
     until=until,
@@ -77,9 +90,9 @@ if st.session_state.get("audit_filter") != wanted:
 cursors: list[str] = st.session_state["audit_cursors"]
 page = audit.entries(user.actor, wanted, cursor=cursors[-1] if cursors else None, limit=PAGE_SIZE)
 for day, rows in audit_view.by_day(page.items):
-    st.markdown(f"**{day}**\n\n{table(audit_view.HEADS, rows)}")
+    st.markdown(f"**{day}**\n\n{table(audit_view.heads(), rows)}")
 if not page.items:
-    st.info("No row fits. Widen the filter to see more.", icon=":material/filter_alt_off:")
+    st.info(t("No row fits. Widen the filter to see more."), icon=":material/filter_alt_off:")
 
 
 def newer() -> None:
@@ -89,13 +102,13 @@ def newer() -> None:
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     with st.container(horizontal=True, width="content"):
         st.button(
-            "Newer",
+            t("Newer"),
             icon=":material/chevron_left:",
             disabled=not cursors,
             on_click=newer,
         )
         st.button(
-            "Older",
+            t("Older"),
             icon=":material/chevron_right:",
             disabled=page.next_cursor is None,
             on_click=cursors.append,
@@ -110,10 +123,10 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
             "since": None if first is None else first.isoformat(),
             "until": None if last is None else last.isoformat(),
         }
-        for label, file_type in (("CSV", "csv"), ("JSON lines", "jsonl")):
+        for label, file_type in (("CSV", "csv"), (t("JSON lines"), "jsonl")):
             st.link_button(
                 label,
                 audit_view.export_url(file_type, asked),
                 icon=":material/download:",
-                help="All rows that fit the filter, oldest first.",
+                help=t("All rows that fit the filter, oldest first."),
             )

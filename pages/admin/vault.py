@@ -4,20 +4,23 @@ import streamlit as st
 
 from portal import vault_view, wiring
 from portal.session import require_user
+from portal.texts import t
 
 user = require_user(vault_view.CAPABILITY)
 papita = wiring.services().papita
 ring, progress = papita.ring.status, papita.rotation.progress()
 
 with st.container(horizontal=True, vertical_alignment="center"):
-    st.title("Vault", anchor=False, width="content")
+    st.title(t("Vault"), anchor=False, width="content")
     if ring.sealed:
-        st.badge("Sealed", color="red", icon=":material/lock:")
+        st.badge(t("Sealed"), color="red", icon=":material/lock:")
     else:
-        st.badge("Open", color="green", icon=":material/lock_open:")
+        st.badge(t("Open"), color="green", icon=":material/lock_open:")
 st.caption(
-    "Every stored key is sealed under a data key of its own, those under the root key, and that"
-    " under the master key, which is not in the database. Nobody sees a key here, you included."
+    t(
+        "Every stored key is sealed under a data key of its own, those under the root key, and that"
+        " under the master key, which is not in the database. Nobody sees a key here, you included."
+    )
 )
 if ring.sealed:
     vault_view.show_sealed(ring)
@@ -29,5 +32,5 @@ with st.grid(min_column_width=300, gap="medium"):
     vault_view.show_backup(user)
 vault_view.show_keys(ring)
 
-st.subheader("All credentials", anchor=False)
+st.subheader(t("All credentials"), anchor=False)
 vault_view.show_credentials(user)

@@ -1,20 +1,42 @@
 """The chat page: a conversation, the way to write in it, and the answer that is being written."""
 
-from portal import chat_view
+import streamlit as st
+
+from portal.chat.actions import send_what_is_ready
+from portal.chat.composer import show_composer
+from portal.chat.dictation import wait_for_words
+from portal.chat.follow import Live
+from portal.chat.header import show_header
+from portal.chat.history import show_conversations, tell_what_was_read
+from portal.chat.messages import show_messages
+from portal.chat.receipts import show_details_asked_for
+from portal.chat.shortcuts import show_shortcuts
+from portal.chat.sources import show_source_asked_for
+from portal.chat.toolbar import show_models_asked_for
+from portal.chat.view import load
 from portal.session import require_user
 
 user = require_user("projects:launch")
 
-view = chat_view.load()
-chat_view.show_conversations(view)
-dialog_is_open = chat_view.show_header(view)
-place = chat_view.show_messages(user, view)
-chat_view.show_composer(view)
+view = load()
+with Live(view.writing) as live:
+    dialog_is_open = show_header(view)
+    dialog_is_open |= show_source_asked_for(view)
+    dialog_is_open |= show_details_asked_for(view)
+    dialog_is_open |= show_models_asked_for(view)
+    show_messages(user, view, live)
+    dialog_is_open |= show_composer(user, view)
+    live.look()
+    show_conversations(view)
+    with st.bottom:
+        dialog_is_open |= show_shortcuts()
+    tell_what_was_read(view)
 
-# Last on the page: this waits until the answer is finished. Under a dialog it must not, since
-# nothing in a dialog is heard before the script has ended.
-if view.active is not None and place is not None:
-    if dialog_is_open:
-        chat_view.show_so_far(view.active, place)
-    else:
-        chat_view.follow(view.active, place)
+    if send_what_is_ready(view):
+        st.rerun()
+
+    # Last on the page: this waits until the answer is finished. Under a dialog it must not, since
+    # nothing in a dialog is heard before the script has ended.
+    if not dialog_is_open:
+        wait_for_words(view, live.look)
+        live.follow()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from papita_core.actors import Actor
+from papita_core.users.service import NewUser
+from papita_core.vault.service import NewCredential
 from tests.system import KEY, PASSWORD, System
 
 SECONDS = 1000
@@ -28,6 +31,30 @@ def set_up(page: Page, system: System, name: str = "ana") -> None:
     page.get_by_label("Password again").fill(PASSWORD)
     page.get_by_role("button", name="Create administrator").click()
     expect_dashboard(page)
+
+
+def arrive(context: BrowserContext, system: System, name: str = "ana", *, key: bool = True) -> Page:
+    """A new administrator on the chat page, signed in: with a key that AL-Chat may use, or without.
+
+    What set_up, add_key and open_al_chat do in the browser is done in Papita here, which is sooner.
+    """
+    with system.papita() as papita:
+        user = papita.users.create(
+            Actor.operator(), NewUser(name, PASSWORD, name.title(), role="administrator")
+        )
+        handle, session = papita.sessions.redeem(papita.sessions.start(user.id).ticket)
+        who = Actor.for_session(session)
+        papita.grants.allow(who, "al-chat")
+        if key:
+            base_url = f"{system.provider_url}/v1"
+            papita.credentials.create(
+                who, NewCredential("openai", {"api_key": KEY}, label="My key", base_url=base_url)
+            )
+    context.add_cookies([{"name": "papita_session", "value": handle, "url": system.url}])
+    page = context.new_page()
+    page.goto(f"{system.url}/al-chat")
+    expect(composer(page)).to_be_visible(timeout=40 * SECONDS)
+    return page
 
 
 def sign_in(page: Page, name: str = "ana", password: str = PASSWORD) -> None:
@@ -104,6 +131,12 @@ def choose_model(page: Page, model: str) -> None:
         page.keyboard.type(model)
         page.keyboard.press("Enter")
     expect(field).to_have_value(model)
+
+
+def written(page: Page, number: int = -1) -> list[str]:
+    """The words of an answer, without what stands around them."""
+    drawn = answers(page).nth(number).get_by_test_id("stMarkdown")
+    return " ".join(drawn.all_inner_texts()).split()
 
 
 def answers(page: Page):  # type: ignore[no-untyped-def]

@@ -242,7 +242,8 @@ def test_a_user_who_is_disabled_is_out_within_seconds(
 
 
 def test_the_last_administrator_stays(page: Page, system: System) -> None:
-    system.cli("users", "disable", "carla")
+    with system.papita() as papita:
+        papita.users.set_disabled(Actor.operator(), "carla", True)
     page.get_by_label("Find").fill("ana")
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Disable")).to_have_count(1)

@@ -27,11 +27,12 @@ OFFERS = [
 
 
 def _page(code: str, begun: bool) -> None:
-    from portal import chat_view
+    from portal.chat.problems import show_problem
+    from portal.chat.view import Problem
     from portal.session import require_user
 
-    problem = chat_view.Problem(code, "That did not work.", "message-1", begun)
-    chat_view._show_problem(require_user("projects:launch"), problem)
+    problem = Problem(code, "That did not work.", "message-1", begun)
+    show_problem(require_user("projects:launch"), problem)
 
 
 def drawn(services: Services, user: User, code: str, begun: bool) -> AppTest:
@@ -62,3 +63,30 @@ def test_allowing_asks_first(services: Services, ana: User) -> None:
     assert not app.exception
     assert {"Allow", "Not now"} <= set(labels(app))
     assert not services.papita.grants.allowed(actor_of(services, ana), "al-chat")
+
+
+def _waiting(seconds: float) -> None:
+    import time
+
+    from portal.chat.problems import show_problem
+    from portal.chat.view import Problem
+    from portal.session import require_user
+
+    wait_until = time.time() + seconds
+    problem = Problem("rate-limited", "Slow down.", "message-1", wait_until=wait_until)
+    show_problem(require_user("projects:launch"), problem)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "label"),
+    [(12, "Try again in 12 s"), (600, "Try again in 10 min"), (0, "Try again")],
+)
+def test_a_provider_that_wants_to_be_left_alone_is_waited_for(
+    services: Services, ana: User, seconds: float, label: str
+) -> None:
+    session = services.papita.sessions.start(ana.id).session
+    app = AppTest.from_function(_waiting, args=(seconds,))
+    app.session_state[KEY] = Tab(session_id=session.id)
+    app.run()
+    assert labels(app) == [label]
+    assert app.button[0].disabled == (seconds > 0)

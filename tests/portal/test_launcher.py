@@ -116,7 +116,7 @@ def test_a_project_that_is_not_ready_is_unhealthy_with_its_reason(
     monkeypatch.setattr(launcher_module, "START_SECONDS", 0.0)
     launcher = make("--after", "60")
     with pytest.raises(ProjectUnavailable, match="Still warming up"):
-        launcher.ensure_running("al-chat", timeout=1.5)
+        launcher.ensure_running("al-chat", timeout=6)
     status = launcher.status("al-chat")
     assert (status.state, status.detail) == (State.UNHEALTHY, "Still warming up.")
 

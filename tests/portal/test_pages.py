@@ -35,7 +35,7 @@ def test_the_dashboard_has_a_card_for_each_project(services: Services, ana: User
     assert "Open AL-Chat" in labels(app)
     assert [heading.value.split(": ")[-1] for heading in app.subheader] == ["AL-Chat", "AI Resume"]
     assert "This project is not installed on this portal." in [c.value for c in app.caption]
-    assert any("Stopped" in markdown.value for markdown in app.markdown)
+    assert any("Needs attention" in markdown.value for markdown in app.markdown)
 
 
 def test_opening_a_project_asks_for_consent_first(services: Services, ana: User) -> None:
@@ -68,12 +68,12 @@ def test_the_form_keeps_what_was_typed_and_forgets_the_key_once_saved(
     add.click().run()
     app.text_input(key="credential_label").set_value("mine")
     app.text_input(key="credential_api_key").set_value(KEY)
-    app.text_input(key="credential_base_url").set_value("http://example.org/v1")
+    app.text_input(key="credential_base_url_openai").set_value("http://example.org/v1")
     next(button for button in app.button if button.label == "Save").click()
     next(button for button in app.button if button.label == "Add credential").click().run()
     assert any(m.value.startswith(":red[") and "must begin" in m.value for m in app.markdown)
     assert app.text_input(key="credential_label").value == "mine"
-    app.text_input(key="credential_base_url").set_value("https://example.org/v1")
+    app.text_input(key="credential_base_url_openai").set_value("https://example.org/v1")
     app.text_input(key="credential_api_key").set_value(KEY)
     next(button for button in app.button if button.label == "Save").click()
     next(button for button in app.button if button.label == "Add credential").click().run()

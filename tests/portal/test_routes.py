@@ -18,9 +18,11 @@ from starlette.testclient import TestClient
 
 from papita_core.users.service import User
 from portal.cookie_routes import session_routes
+from portal.file_routes import file_routes
 from portal.headers import SecurityHeaders, page_policy
+from portal.pictures import address, picture_routes
 from portal.settings import PortalSettings
-from portal.wiring import Services
+from portal.wiring import MARK, Services
 
 OWN = {"X-Papita-Portal": "1"}
 
@@ -38,6 +40,8 @@ def client_for(services: Services, settings: PortalSettings) -> TestClient:
             Route("/api/x", page),
             Route("/stream", stream),
             *session_routes(services.papita, settings),
+            *file_routes(services.papita, services.alchat, settings),
+            *picture_routes(),
         ],
         middleware=[Middleware(SecurityHeaders, secure=settings.secure)],
     )
@@ -69,6 +73,21 @@ def test_a_ticket_is_traded_once_for_a_cookie_that_scripts_cannot_read(
     assert session.username == "ana"
     again = client.post("/auth/session", json={"ticket": ticket}, headers=OWN)
     assert (again.status_code, again.json()["code"]) == (401, "ticket-refused")
+
+
+def test_a_picture_is_kept_by_browsers_under_a_name_that_changes_with_it(
+    client: TestClient, tmp_path: Path
+) -> None:
+    answer = client.get(address(MARK))
+    assert (answer.status_code, answer.content) == (200, MARK.read_bytes())
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert "immutable" in answer.headers["cache-control"]
+    # A picture of this kind could bring a script of its own; opened by itself it may run none.
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    other = tmp_path / MARK.name
+    other.write_bytes(MARK.read_bytes() + b"<!-- -->")
+    assert address(other) != address(MARK)
+    assert client.get(address(other)).status_code == 404
 
 
 def test_under_https_the_cookie_is_secure_and_bound_to_the_host(
@@ -177,3 +196,17 @@ def test_the_policy_allows_exactly_the_inline_script_of_streamlits_page() -> Non
     assert "*" not in policy
     assert directives["default-src"] == "'none'"
     assert "'sha256-" not in page_policy("<html></html>")
+
+
+def test_a_file_is_for_whoever_is_signed_in(
+    client: TestClient, services: Services, ana: User
+) -> None:
+    stranger = client.get("/files/att-1")
+    assert (stranger.status_code, stranger.json()["code"]) == (401, "unauthenticated")
+    assert stranger.headers["cache-control"] == "no-store"
+    ticket = ticket_for(services, ana)
+    client.post("/auth/session", json={"ticket": ticket}, headers=OWN)
+    assert client.get("/files/not-an-id").status_code == 404
+    # Whose it is, AL-Chat would say, but it does not run here.
+    waiting = client.get("/files/att_1")
+    assert (waiting.status_code, waiting.json()["code"]) == (503, "project-unavailable")

@@ -1,0 +1,182 @@
+"""What one run of the chat page shows, asked of AL-Chat in parallel."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from alchat_core.client import (
+    AlChatError,
+    AlChatProblem,
+    AlChatUnreachable,
+    Conversation,
+    Message,
+    UserClient,
+)
+from alchat_core.client import NotFound as NotThere
+from papita_core.errors import PapitaError
+from portal import wiring
+from portal.chat.choices import Prices, shelf
+from portal.chat.shelves import shelves
+from portal.chat.window import Window, newest
+from portal.session import actor, remembered, tab
+from portal.texts import said, t, translated
+
+QUERY = "conversation"
+CHECK_SECONDS = 5.0
+MODELS_SECONDS = 300.0
+CONVERSATIONS = 40
+ACTIVE = ("queued", "running")
+
+_asking = ThreadPoolExecutor(max_workers=16, thread_name_prefix="al-chat")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a user reads in place of an answer. `code` decides which next steps are offered.
+
+    `begun` says that part of the answer stands above it; it is the message `message_id`, which
+    can be continued. `answer_id` is that of the answer in any case; before `wait_until`, a time
+    of `time.time()`, it makes no sense to try again. `beside` is the model of an answer that
+    stands beside others, `recording` the key of one that was not transcribed.
+    """
+
+    code: str
+    sentence: str
+    user_message_id: str | None = None
+    begun: bool = False
+    message_id: str | None = None
+    answer_id: str | None = None
+    wait_until: float = 0.0
+    beside: str | None = None
+    recording: str | None = None
+
+
+@dataclass(slots=True)
+class View:
+    """All that one run of the page draws. `compared` are the answers, the last message among them,
+    that stand side by side at the end.
+    """
+
+    conversation_id: str | None
+    conversations: Sequence[Conversation] = ()
+    messages: Sequence[Message] = ()
+    has_earlier: bool = False
+    models: Sequence[str] = ()
+    problem: Problem | None = None
+    conversation: Conversation | None = field(default=None)
+    compared: Sequence[Message] = ()
+
+    @property
+    def writing(self) -> list[Message]:
+        """The answers that are being written: the last message, or several to its question."""
+        end = self.compared or self.messages[-1:]
+        return [one for one in end if one.run and one.run.state in ACTIVE]
+
+    @property
+    def active(self) -> Message | None:
+        """An answer that is being written, if there is one."""
+        return next(iter(self.writing), None)
+
+    @property
+    def shown(self) -> list[Message]:
+        """All messages on the page: the earlier ones that were loaded, and the end."""
+        end = [*self.messages[:-1], *self.compared] if self.compared else self.messages
+        return [*remembered(Window).earlier(), *end]
+
+    def message(self, message_id: str | None) -> Message | None:
+        """The message of that id, if it is on the page."""
+        return next((one for one in self.shown if one.id == message_id), None)
+
+    @property
+    def title(self) -> str:
+        return (self.conversation.title if self.conversation else None) or t("New chat")
+
+
+def client(*, seen: bool = True) -> UserClient:
+    """AL-Chat on behalf of whoever is signed in; `seen=False` for a look that nobody has caused."""
+    services = wiring.services()
+    who = actor(seen=seen)
+    return services.alchat.as_user(
+        lambda: services.papita.projects.user_token(who, wiring.AL_CHAT).token
+    )
+
+
+def load() -> View:
+    """Asks AL-Chat for everything the page shows, in parallel."""
+    state = tab()
+    view = View(st.query_params.get(QUERY))
+    user = client()
+    lists = shelves()
+    listing = _asking.submit(user.conversations, limit=CONVERSATIONS, **lists.filters)
+    sorts = [_asking.submit(user.folders), _asking.submit(user.tags)] if lists.stale else None
+    alone = None
+    if view.conversation_id and view.conversation_id not in {one.id for one in lists.first}:
+        alone = _asking.submit(user.conversation, view.conversation_id)
+    models = None
+    if time.monotonic() > state.models_until:
+        models = _asking.submit(user.model_list)
+    assistants = _asking.submit(user.assistants) if shelf().stale else None
+    try:
+        if view.conversation_id:
+            _load_messages(user, view, view.conversation_id)
+        lists.put_first(listing.result())
+        view.conversations = lists.first
+        known = [item for item in view.conversations if item.id == view.conversation_id]
+        if view.conversation_id and view.problem is None:
+            if known:
+                view.conversation = known[0]
+            elif alone is not None:
+                view.conversation = alone.result()
+            else:
+                view.conversation = user.conversation(view.conversation_id)
+    except (AlChatError, PapitaError) as error:
+        view.problem = problem_of(error)
+    if sorts is not None:
+        with contextlib.suppress(AlChatError, PapitaError):
+            lists.put_folders(sorts[0].result(), sorts[1].result())
+    if models is not None:
+        try:
+            found = models.result()
+            remembered(Prices).models = {model.id: model for model in found}
+            remembered(Prices).transcribes = found.transcribes is not None
+            state.models = tuple(remembered(Prices).models)
+            state.models_until = time.monotonic() + MODELS_SECONDS
+        except (AlChatError, PapitaError):
+            # The answer will say what is wrong; a list of models is not worth a message.
+            state.models_until = time.monotonic() + CHECK_SECONDS
+    view.models = state.models or ()
+    if assistants is not None:
+        try:
+            shelf().put(assistants.result().items)
+        except (AlChatError, PapitaError):
+            shelf().until = time.monotonic() + CHECK_SECONDS
+    return view
+
+
+def _load_messages(user: UserClient, view: View, conversation_id: str) -> None:
+    try:
+        view.messages = newest(user, conversation_id)
+    except NotThere:
+        sentence = t("This conversation does not exist any more.")
+        view.problem = Problem("conversation-missing", sentence)
+        return
+    view.has_earlier = bool(view.messages) and view.messages[0].parent_id is not None
+    if view.messages and view.messages[-1].compared_with:
+        view.compared = user.comparison(view.messages[-1].id)
+
+
+def problem_of(error: AlChatError | PapitaError) -> Problem:
+    """The sentence and the code of an error of AL-Chat's client or of Papita."""
+    if isinstance(error, AlChatUnreachable):
+        return Problem("alchat-unreachable", t("AL-Chat does not answer. Start it, then go on."))
+    if isinstance(error, AlChatProblem):
+        return Problem(error.code, translated(error.detail))
+    if isinstance(error, PapitaError):
+        return Problem(error.code, said(error))
+    return Problem("internal-error", t("AL-Chat could not do that. Try again."))

@@ -1,0 +1,26 @@
+"""Dialogs whose titles are in the language of whoever opens them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+import streamlit as st
+
+from portal.texts import translated
+
+P = ParamSpec("P")
+
+
+def dialog(title: str, **options: Any) -> Callable[[Callable[P, Any]], Callable[P, None]]:
+    """Like `st.dialog`, but the title, marked by `N_`, is translated each time it opens."""
+
+    def decorate(body: Callable[P, Any]) -> Callable[P, None]:
+        @wraps(body)
+        def opened(*args: P.args, **kwargs: P.kwargs) -> None:
+            st.dialog(translated(title), **options)(body)(*args, **kwargs)
+
+        return opened
+
+    return decorate

@@ -1,0 +1,112 @@
+"""No page has a serious fault by axe-core (WCAG 2.2 A and AA), in the light or the dark theme."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from portal.navigation import PAGES, PageEntry
+from tests.browser.people import (
+    add_key,
+    answers,
+    ask,
+    choose_model,
+    cookie_is_set,
+    expect_dashboard,
+    expect_door,
+    open_al_chat,
+    open_context,
+    set_up,
+    sign_in,
+)
+from tests.system import System
+
+OPTIONS = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
+    "resultTypes": ["violations"],
+}
+# Streamlit puts the headings of the menu's sections right into its list, and paints code in an
+# answer in colours of its own, whatever the theme.
+CONTEXT = {"exclude": ['[data-testid="stSidebarNavItems"]', '[data-testid="stChatMessage"] .token']}
+MENUS = ("Options", "Settings", "Manage")
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, system: System) -> Iterator[Page]:
+    context = open_context(browser)
+    page = context.new_page()
+    page.goto(system.url)
+    expect(page.get_by_role("button", name="Create administrator")).to_be_visible()
+    yield page
+    context.close()
+
+
+def faults(page: Page) -> list[str]:
+    """What is serious or critical, in both themes: rule, theme and the elements concerned."""
+    found = []
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        page.wait_for_timeout(300)
+        for one in Axe().run(page, context=CONTEXT, options=OPTIONS).response["violations"]:
+            if one["impact"] in ("serious", "critical"):
+                where = "; ".join(node["html"][:160] for node in one["nodes"][:4])
+                found.append(f"{one['id']} ({theme}): {where}")
+    return found
+
+
+def test_before_one_is_signed_in(page: Page, system: System) -> None:
+    assert faults(page) == []
+    set_up(page, system)
+    cookie_is_set(page)
+    page.get_by_role("button", name="Log out").click()
+    expect_door(page)
+    assert faults(page) == []
+    page.get_by_label("Username").fill("ana")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_text("Enter your user name and your password.")).to_be_visible()
+    assert faults(page) == []
+
+
+def test_a_conversation(page: Page, system: System) -> None:
+    sign_in(page)
+    expect_dashboard(page)
+    assert faults(page) == []
+    cookie_is_set(page)
+    add_key(page, system)
+    open_al_chat(page, system, consent=True)
+    assert faults(page) == []
+    choose_model(page, "thinking-20-5")
+    ask(page, "A list, a table and code")
+    expect(answers(page).nth(1).get_by_role("toolbar")).to_be_visible()
+    choose_model(page, "demo-fast")
+    ask(page, "A list, a table and code")
+    expect(answers(page).nth(3)).to_contain_text("What I noticed in your message")
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    assert faults(page) == []
+    row = page.locator('[class*="st-key-al_chat_open_"]').first
+    row.hover()
+    menus = [page.get_by_role("button", name=name, exact=True) for name in MENUS]
+    for menu in (*menus, row.get_by_role("button", name="Options of")):
+        menu.click()
+        expect(menu).to_have_attribute("aria-expanded", "true")
+        assert faults(page) == []
+        page.keyboard.press("Escape")
+        expect(menu).to_have_attribute("aria-expanded", "false")
+
+
+@pytest.mark.parametrize("entry", PAGES, ids=lambda entry: entry.name)
+def test_every_page(page: Page, system: System, entry: PageEntry) -> None:
+    page.goto(f"{system.url}/{entry.path}")
+    expect(page.get_by_role("heading").first).to_be_visible()
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    assert faults(page) == []
+
+
+def test_the_dialog_for_a_key(page: Page, system: System) -> None:
+    page.goto(f"{system.url}/credentials")
+    page.get_by_role("button", name="Add credential").click()
+    expect(page.get_by_role("dialog").get_by_label("Label")).to_be_visible()
+    assert faults(page) == []
