@@ -1,7 +1,7 @@
 """`python -m benchmarks [part …]`: measures, prints a table.
 
-The parts are ttft, streams, browser, resolve, rotate and history; without a name all of them run.
-Results go to benchmarks/results/<part>.json.
+The parts are ttft, streams, browser, page, sessions, resolve, rotate and history; without a name
+all of them run. Results go to benchmarks/results/<part>.json.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from playwright.sync_api import Error as PlaywrightError
 
-from benchmarks import browser, history
+from benchmarks import browser, history, page
 from benchmarks.system import (
     ENGINES,
     QUIET,
@@ -181,6 +181,79 @@ def in_browser() -> Part:
     return Part({"answers": taken, "growth": growth}, rows)
 
 
+def pages() -> Part:
+    with running() as system:
+        (user,) = system.add_users("reader", 1)
+        (token,) = system.user_tokens([user])
+        job = {"job": "ttft", "count": 40, "warmUp": 5, "tokens": [token], **system.addresses()}
+        plain = load(job)["directP50Ms"]
+        (cookie,) = system.session_cookies([user])
+        conversation, last = page.write_long(system, user)
+        with browser.chromium() as chromium:
+            found = page.measure(chromium, system, cookie, conversation, last)
+    found["providerMs"] = plain
+    ready, first, long = found["ready"], found["firstToken"], found["long"]
+    middle = statistics.median
+    added = middle(first["firstMs"]) - plain
+    return Part(
+        found,
+        [
+            Row("chat page ready, nothing cached", middle(ready["cold"]), "ms", 1700),
+            Row("  in another tab", middle(ready["newTab"]), "ms"),
+            Row("  reload", middle(ready["reload"]), "ms", 500),
+            Row("  switch from another page or to one", middle(ready["switch"]), "ms", 200),
+            Row("Enter to first word, without the provider", added, "ms", 110),
+            Row("1000 words at 5 ms: longest frame", middle(first["gapMs"]), "ms", 150),
+            Row("2,000 messages: open", middle(long["openMs"]), "ms", 1200),
+            Row("  to the browser", middle(long["openBytes"]) / 1e3, "kB"),
+            Row("  a thumb", middle(long["thumbMs"]), "ms", 150),
+            Row("  a thumb, to the browser", middle(long["thumbBytes"]) / 1e3, "kB", 30),
+        ],
+    )
+
+
+_SESSIONS = (100, 150, 200, 250, 300)
+MOST_STRETCH = 1.25
+
+
+def chat_sessions() -> Part:
+    """Until so many at once take a quarter longer than the provider does."""
+    found: dict[str, Any] = {}
+    rows = []
+    most = 0
+    for count in _SESSIONS:
+        with running(ALCHAT_DEFAULT_MODEL="stream-200-50") as system:
+            users = system.add_users("session", 20)
+            job = {
+                "job": "sessions",
+                "url": system.url,
+                "cookieName": "papita_session",
+                "cookies": system.session_cookies(users),
+                "tokensEach": 200,
+                "intervalMs": 50,
+            }
+            load({**job, "count": 5})
+            before = system.cpu_seconds()
+            taken = found[str(count)] = load({**job, "count": count})
+            after = system.cpu_seconds()
+            taken["cpuS"] = {name: after[name] - before[name] for name in after}
+            taken["peakMb"] = system.peak_memory_mb("portal")
+        stretch = statistics.median(taken["endS"]) / taken["idealS"]
+        first = statistics.quantiles(taken["firstMs"], n=20, method="inclusive")[-1]
+        wanted = count == _SESSIONS[0]
+        rows += [
+            Row(f"{count} chat sessions: stretch", stretch, "x", 1.05 if wanted else None),
+            Row("  first word p95", first, "ms", 1500 if wanted else None),
+            Row("  the portal's peak memory", taken["peakMb"], "MB", 300 if wanted else None),
+            Row("  to each browser", taken["bytesEach"] / 1e3, "kB"),
+        ]
+        if stretch >= MOST_STRETCH:
+            break
+        most = count
+    rows.append(Row(f"most sessions with a stretch below {MOST_STRETCH}", most, ""))
+    return Part(found, rows)
+
+
 def resolve() -> Part:
     found: dict[str, Any] = {}
     rows = []
@@ -292,6 +365,8 @@ PARTS: dict[str, Callable[[], Part]] = {
     "ttft": ttft,
     "streams": streams,
     "browser": in_browser,
+    "page": pages,
+    "sessions": chat_sessions,
     "resolve": resolve,
     "rotate": rotate,
     "history": read_history,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -116,15 +117,22 @@ def answers(
     system: System, name: str, plan: Sequence[tuple[int, int, int]]
 ) -> list[dict[str, Any]]:
     """Words, milliseconds and repetitions of each answer; the first one warms up and is dropped."""
+    with chromium() as browser:
+        answer(browser, system, name, 100, 2, consent=True)
+        found = []
+        for words, ms, repetitions in plan:
+            for _ in range(repetitions):
+                busy = wait_until_quiet()
+                found.append(answer(browser, system, name, words, ms) | {"busyBefore": busy})
+        return found
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=ensure_browser(), args=list(FLAGS))
         try:
-            answer(browser, system, name, 100, 2, consent=True)
-            found = []
-            for words, ms, repetitions in plan:
-                for _ in range(repetitions):
-                    busy = wait_until_quiet()
-                    found.append(answer(browser, system, name, words, ms) | {"busyBefore": busy})
-            return found
+            yield browser
         finally:
             browser.close()

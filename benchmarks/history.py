@@ -9,7 +9,7 @@ import random
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
 from alchat_core.conversations.search import Entry, put
@@ -62,6 +62,21 @@ def fill(url: str, owner: str) -> dict[str, Any]:
     long = asyncio.run(write())
     common, rare = words.vocabulary[0], words.vocabulary[-1]
     return {"long": long, "common": common, "rare": rare, "pair": words.vocabulary[20:22]}
+
+
+async def write_one(database: Database, owner: str, length: int) -> tuple[str, str]:
+    """One conversation of so many messages; its id and that of its last message."""
+    words = Words()
+    (talk,) = await database.write(lambda connection: _add(connection, owner, words, 1, length))
+    query = (
+        select(messages.c.id)
+        .where(messages.c.conversation_id == talk)
+        .order_by(messages.c.id.desc())
+        .limit(1)
+    )
+    last = await database.read(lambda connection: connection.scalar(query))
+    await database.close()
+    return talk, str(last)
 
 
 def _add(connection: Connection, owner: str, words: Words, count: int, length: int) -> list[str]:

@@ -21,6 +21,7 @@ import aiohttp
 import orjson
 import uvloop
 
+from benchmarks import sessions
 from demo.provider.scripts import script_for
 
 KEY = "sk-demo-direct-baseline"
@@ -330,14 +331,21 @@ async def rotate(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-JOBS = {"ttft": ttft, "streams": streams, "resolve": resolve, "rotate": rotate, "history": history}
+JOBS = {
+    "ttft": ttft,
+    "streams": streams,
+    "resolve": resolve,
+    "rotate": rotate,
+    "history": history,
+    "sessions": sessions.chat,
+}
 
 
 def main() -> int:
     job = json.load(sys.stdin)
     try:
         result = uvloop.run(JOBS[job["job"]](job))
-    except (LoadFailed, aiohttp.ClientError) as error:
+    except (LoadFailed, sessions.SessionFailed, aiohttp.ClientError) as error:
         print(f"benchmarks.load: {error or type(error).__name__}", file=sys.stderr)
         return 1
     json.dump(result, sys.stdout)

@@ -15,6 +15,7 @@ import psutil
 import psycopg
 import requests
 
+from papita_core.actors import Actor
 from papita_core.app import build
 from papita_core.settings import Settings
 from papita_core.vault.service import MAX_AT_ONCE, NewCredential
@@ -65,6 +66,19 @@ class Bench(System):
         """A fresh token for AL-Chat for each; they last five minutes."""
         path = "/api/projects/al-chat/launch"
         return [str(self._call(path, user.access_token)["token"]) for user in users]
+
+    def session_cookies(self, users: list[User]) -> list[str]:
+        """A sign-in of each; the value of the cookie that a browser would have of it."""
+        papita = build(Settings.load(self.env))
+        found = []
+        for user in users:
+            known = papita.users.by_username(user.name)
+            assert known is not None
+            handle, session = papita.sessions.redeem(papita.sessions.start(known.id).ticket)
+            papita.grants.allow(Actor.for_session(session), "al-chat")
+            found.append(handle)
+        papita.close()
+        return found
 
     def borrowers(self, users: list[User]) -> list[dict[str, str]]:
         """What the load client needs of each."""
