@@ -43,6 +43,7 @@ LABEL org.opencontainers.image.title="AL-Chat" \
 COPY --from=alchat-requirements /opt/venv /opt/venv
 COPY LICENSE ./
 COPY migrations/alchat migrations/alchat
+COPY sqlkit sqlkit
 COPY alchat_core alchat_core
 RUN python -m compileall -q /app
 ENV ALCHAT_HOST=0.0.0.0 \
@@ -61,6 +62,7 @@ COPY --from=portal-requirements /opt/venv /opt/venv
 COPY LICENSE Home.py ./
 COPY .streamlit .streamlit
 COPY migrations/papita migrations/papita
+COPY sqlkit sqlkit
 COPY alchat_core alchat_core
 COPY papita_core papita_core
 COPY portal portal

@@ -42,13 +42,13 @@ IMAGES = (
         "alchat",
         "papita-alchat",
         absent=("papita_core", "portal", "demo", "streamlit", "streamlit_authenticator", "pip"),
-        present=("alchat_core",),
+        present=("alchat_core", "sqlkit"),
     ),
     Image(
         "portal",
         "papita-portal",
         absent=("demo", "tests", "pytest", "playwright", "pip"),
-        present=("papita_core", "portal", "alchat_core", "streamlit"),
+        present=("papita_core", "portal", "alchat_core", "sqlkit", "streamlit"),
     ),
 )
 

@@ -159,7 +159,7 @@ def test_the_base_is_an_argument_with_a_slim_pinned_default() -> None:
 
 
 def test_alchat_gets_its_own_package_and_migrations_alone() -> None:
-    assert sources("alchat") == {"LICENSE", "alchat_core", "migrations/alchat"}
+    assert sources("alchat") == {"LICENSE", "alchat_core", "migrations/alchat", "sqlkit"}
 
 
 def test_the_portal_gets_both_cores_its_pages_and_its_settings() -> None:
@@ -172,6 +172,7 @@ def test_the_portal_gets_both_cores_its_pages_and_its_settings() -> None:
         "pages",
         "papita_core",
         "portal",
+        "sqlkit",
     }
 
 
