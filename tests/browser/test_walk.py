@@ -191,7 +191,7 @@ def test_step_6_chat(page: Page, system: System) -> None:
     # The conversation is kept and can be found again.
     page.get_by_role("button", name="New chat").click()
     expect(answers(page)).to_have_count(0)
-    page.get_by_role("button", name="What is a potato?").click()
+    page.get_by_role("button", name="What is a potato?", exact=True).click()
     expect(answers(page)).to_have_count(2)
     assert page.url == address
 
