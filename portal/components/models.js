@@ -14,6 +14,7 @@ function make(root) {
     options: [],
     at: -1,
     typed: false,
+    drawn: "",
     data: null,
     send: null,
   }
@@ -46,11 +47,16 @@ function make(root) {
     return row
   }
 
+  // Rows that are there stay: one may be pressed, and its click would find nothing any more.
   function draw() {
+    const { favourites, words } = one.data
+    const drawn = JSON.stringify([one.options, one.at, favourites, words.foot])
+    if (!one.menu.hidden && drawn === one.drawn) return
+    one.drawn = drawn
     const rows = one.options.map(option)
-    if (one.data.words.foot && one.options.some((model) => model.about.includes("$"))) {
+    if (words.foot && one.options.some((model) => model.about.includes("$"))) {
       const foot = document.createElement("footer")
-      foot.textContent = one.data.words.foot
+      foot.textContent = words.foot
       foot.setAttribute("role", "presentation")
       rows.push(foot)
     }
@@ -99,10 +105,20 @@ function make(root) {
     one.star.hidden = !one.data.value
   }
 
-  one.field.onclick = () => {
-    if (!one.menu.hidden) return
+  function openAll() {
     open()
     one.field.select()
+  }
+
+  // The browser would take the selection back after the click where the text was selected before.
+  one.field.onmousedown = (event) => {
+    if (!one.menu.hidden || event.button) return
+    event.preventDefault()
+    one.field.focus()
+    openAll()
+  }
+  one.field.onclick = () => {
+    if (one.menu.hidden) openAll()
   }
   one.field.oninput = () => {
     one.typed = true
