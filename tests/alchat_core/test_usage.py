@@ -154,7 +154,7 @@ def reported(papita: FakePapita, run_id: str, count: int = 1) -> list[dict[str, 
     """What Papita was told of a run, once it was told so much."""
 
     def found() -> list[str]:
-        return sorted(name for name in papita.usage if name.startswith(f"{run_id}-"))
+        return sorted(name for name in list(papita.usage) if name.startswith(f"{run_id}-"))
 
     wait_until(lambda: len(found()) >= count)
     return [papita.usage[name] for name in found()]
@@ -271,7 +271,7 @@ def test_a_papita_that_does_not_take_it_is_told_later(
     sent = user.send(user.create_conversation().id, "hello", model="echo")
     assert follow_to_end(user, sent.run_id)[-1].type == "run.completed"
     time.sleep(0.6)
-    assert not [name for name in papita.usage if name.startswith(sent.run_id)]
+    assert not [name for name in list(papita.usage) if name.startswith(sent.run_id)]
     assert in_outbox(service) >= 1
     papita.behaviour = ""
     reported(papita, sent.run_id)
