@@ -8,6 +8,7 @@ from typing import Any, ParamSpec
 
 import streamlit as st
 
+from portal.session import tab
 from portal.texts import translated
 
 P = ParamSpec("P")
@@ -19,6 +20,7 @@ def dialog(title: str, **options: Any) -> Callable[[Callable[P, Any]], Callable[
     def decorate(body: Callable[P, Any]) -> Callable[P, None]:
         @wraps(body)
         def opened(*args: P.args, **kwargs: P.kwargs) -> None:
+            tab().covered = True
             st.dialog(translated(title), **options)(body)(*args, **kwargs)
 
         return opened

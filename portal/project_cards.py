@@ -94,7 +94,7 @@ def ask_consent(project: Project, then: Callable[[str], None] = launch_next) -> 
     _consent(project, then)
 
 
-@dialog(N_("Allow the use of your key"), icon=":material/verified_user:")
+@dialog(N_("Allow the use of your key"), on_dismiss="rerun", icon=":material/verified_user:")
 def _consent(project: Project, then: Callable[[str], None]) -> None:
     require_user("projects:launch")
     if tab().dialog_done:

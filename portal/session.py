@@ -97,7 +97,9 @@ class Place:
 
 @dataclass(slots=True)
 class Tab:
-    """The state of one tab. `following` is by run; `user_id` is whose all of this is."""
+    """The state of one tab. `following` is by run; `user_id` is whose all of this is. `covered`: a
+    dialog stands over the chat page, which another run of the page would close.
+    """
 
     session_id: str | None = None
     user_id: str | None = None
@@ -119,6 +121,7 @@ class Tab:
     testing: dict[str, Future[TestResult]] = field(default_factory=dict)
     places: tuple[Place, ...] = ()
     model_of: str | None = None
+    covered: bool = False
 
     def follow(self, run_id: str) -> None:
         """From its first event, and nothing else."""

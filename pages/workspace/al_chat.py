@@ -14,10 +14,11 @@ from portal.chat.shortcuts import show_shortcuts
 from portal.chat.sources import show_source_asked_for
 from portal.chat.toolbar import show_models_asked_for
 from portal.chat.view import load
-from portal.session import require_user
+from portal.session import require_user, tab
 
 user = require_user("projects:launch")
 
+tab().covered = False
 view = load()
 with Live(view.writing) as live:
     dialog_is_open = show_header(view)
@@ -36,7 +37,8 @@ with Live(view.writing) as live:
         st.rerun()
 
     # Last on the page: this waits until the answer is finished. Under a dialog it must not, since
-    # nothing in a dialog is heard before the script has ended.
-    if not dialog_is_open:
+    # nothing in a dialog is heard before the script has ended. Closing the dialog runs the page.
+    tab().covered |= dialog_is_open
+    if not tab().covered:
         wait_for_words(view, live.look)
         live.follow()

@@ -62,7 +62,7 @@ def _show(view: View) -> None:
         st.rerun(scope="app")
     if not state.fresh:
         _look()
-        if moved_on(view, state.first):
+        if not tab().covered and moved_on(view, state.first):
             st.rerun(scope="app")
     state.fresh = False
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):

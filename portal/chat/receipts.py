@@ -142,7 +142,7 @@ def _total(usage: Mapping[str, Any]) -> int:
     return known or (usage.get("promptTokens") or 0) + (usage.get("completionTokens") or 0)
 
 
-@dialog(N_("Details of this answer"), icon=":material/receipt_long:")
+@dialog(N_("Details of this answer"), on_dismiss="rerun", icon=":material/receipt_long:")
 def _details(message: Message) -> None:
     require_user("projects:launch")
     assert message.run is not None  # noqa: S101 - `show_details_asked_for` has looked

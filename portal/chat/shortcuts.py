@@ -48,7 +48,7 @@ def _ask() -> None:
     remembered(_Asked).for_list = True
 
 
-@dialog(N_("Keyboard shortcuts"), icon=":material/keyboard:")
+@dialog(N_("Keyboard shortcuts"), on_dismiss="rerun", icon=":material/keyboard:")
 def _show_list() -> None:
     st.markdown(
         table(

@@ -112,7 +112,7 @@ def _editor(view: View, message: Message) -> None:
             )
 
 
-@dialog(N_("Another model"), icon=":material/model_training:")
+@dialog(N_("Another model"), on_dismiss="rerun", icon=":material/model_training:")
 def _other_model(view: View, message: Message) -> None:
     require_user("projects:launch")
     redraw_if_wanted()

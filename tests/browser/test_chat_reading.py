@@ -264,6 +264,52 @@ def test_markdown_as_people_expect_it(page: Page, system: System, ana: UserClien
     expect(answer.get_by_test_id("stCode").filter(has_text='print("code")')).to_be_visible()
 
 
+def test_an_answer_goes_on_under_a_dialog_and_is_followed_when_it_closes(
+    page: Page, system: System, ana: UserClient
+) -> None:
+    conversation = ana.create_conversation(title="Covered")
+    first = ana.send(conversation.id, "Who are you?", model="echo")
+    _finished(ana, first.run_id)
+    dialog = page.get_by_role("dialog")
+    for opened in ("details", "keys"):
+        sent = ana.send(conversation.id, "A long one.", model="stream-300-20")
+        _go(page, system, conversation.id)
+        words = script_for("stream-300-20").text.split()
+        expect(_answer(page)).to_contain_text(" ".join(words[:10]))
+        if opened == "details":
+            answers(page).nth(1).get_by_role("button", name=re.compile("echo · ")).click()
+            expect(dialog).to_contain_text(first.run_id)
+        else:
+            page.get_by_role("heading", name="Covered").click()
+            page.keyboard.press("?")
+            expect(dialog).to_contain_text("Search chats")
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        _no_stop(page)
+        assert written(page) == words
+        assert ana.run(sent.run_id).state == "completed"
+
+
+def test_what_happens_elsewhere_closes_no_dialog(
+    page: Page, system: System, ana: UserClient
+) -> None:
+    conversation = ana.create_conversation(title="Elsewhere")
+    _go(page, system, conversation.id)
+    expect(page.get_by_role("heading", name="Elsewhere")).to_be_visible()
+    page.get_by_role("button", name="Settings", exact=True).click()
+    page.get_by_text("Settings of this chat").click()
+    dialog = page.get_by_role("dialog")
+    field = dialog.get_by_label("System prompt")
+    field.fill("Answer in Latin.")
+    _finished(ana, ana.send(conversation.id, "From elsewhere.", model="echo").run_id)
+    # The page looks every ten seconds.
+    page.wait_for_timeout(12 * SECONDS)
+    expect(field).to_have_value("Answer in Latin.")
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0)
+    expect(answers(page)).to_have_count(2)
+
+
 def test_the_page_comes_back_when_the_portal_was_killed_in_mid_answer(
     page: Page, system: System, ana: UserClient
 ) -> None:
