@@ -98,7 +98,8 @@ class Place:
 @dataclass(slots=True)
 class Tab:
     """The state of one tab. `following` is by run; `user_id` is whose all of this is. `covered`: a
-    dialog stands over the chat page, which another run of the page would close.
+    dialog stands over the chat page, which another run of the page would close. `rotating`: a
+    rotation of the root key was begun or seen here, and its end is to be told.
     """
 
     session_id: str | None = None
@@ -122,6 +123,7 @@ class Tab:
     places: tuple[Place, ...] = ()
     model_of: str | None = None
     covered: bool = False
+    rotating: bool = False
 
     def follow(self, run_id: str) -> None:
         """From its first event, and nothing else."""

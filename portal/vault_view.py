@@ -166,11 +166,15 @@ def _show_rotation(progress: Progress) -> None:
 def _rotation(drawn: str) -> None:
     require_user(CAPABILITY, seen=False)
     progress = wiring.services().papita.rotation.progress()
+    if tab().rotating and progress.state != "running":
+        # Few rows are moved before anybody could have seen it run.
+        tab().rotating = False
+        tab().notice = t("The root key is rotated.") if progress.state == "idle" else None
+        st.rerun(scope="app")
     if progress.state != drawn:
-        if drawn == "running":
-            tab().notice = t("The root key is rotated.") if progress.state == "idle" else None
         st.rerun(scope="app")
     if progress.state == "running":
+        tab().rotating = True
         share = progress.done / progress.total if progress.total else 1.0
         st.progress(
             min(share, 1.0),
@@ -203,6 +207,8 @@ def _rotate() -> None:
         wiring.services().papita.rotation.start_root(actor())
     except PapitaError as error:
         tab().notice = said(error)
+    else:
+        tab().rotating = True
 
 
 def show_signing_key(ring: RingStatus) -> None:

@@ -116,19 +116,20 @@ class KeyRotation:
             return self._rotate(actor.user_id, on_progress or _unseen)
 
     def start_root(self, actor: Actor) -> None:
-        """The same on a thread. Raises `RotationRunning`; what goes wrong later is in `progress`
-        and in the log.
+        """The same on a thread; returns once the new root key is in force and rows are moving.
+
+        Raises `RotationRunning`; what goes wrong otherwise is in `progress` and in the log.
         """
         actor.require("vault:manage")
         self._ring.master  # noqa: B018 - raises while the vault is sealed
-        self._start(lambda: self._rotate(actor.user_id, _unseen))
+        self._start(lambda on_progress: self._rotate(actor.user_id, on_progress))
 
     def resume(self) -> None:
         """Finishes, on a thread, a rotation that was interrupted. Does nothing if there is none."""
         if self._ring.sealed or not self._begun():
             return
         try:
-            self._start(lambda: self._finish_begun(None, _unseen))
+            self._start(lambda on_progress: self._finish_begun(None, on_progress))
         except RotationRunning:
             log.info("a rotation of the root key is going on elsewhere")
 
@@ -152,7 +153,7 @@ class KeyRotation:
         if self._thread is not None:
             self._thread.join(timeout=10)
 
-    def _start(self, work: Callable[[], Any]) -> None:
+    def _start(self, work: Callable[[OnProgress], Any]) -> None:
         begun: list[BaseException | None] = []
         ready = threading.Event()
 
@@ -160,8 +161,7 @@ class KeyRotation:
             try:
                 with turn(self._database):
                     begun.append(None)
-                    ready.set()
-                    work()
+                    work(lambda _: ready.set())
             except RotationRunning as error:
                 begun.append(error)
             except _Stopped:

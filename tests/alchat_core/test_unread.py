@@ -17,7 +17,7 @@ def test_an_answer_is_unread_until_it_was_read(user: UserClient) -> None:
     assert listed.unread
     user.mark_read(first.run_id)
     assert not user.conversation(made.id).unread
-    second = user.send(made.id, "second", model="echo")
+    second = user.send(made.id, "second", model="stream-100-50")
     assert not user.conversation(made.id).unread
     follow_to_end(user, second.run_id)
     wait_until(lambda: user.conversation(made.id).unread, 10)

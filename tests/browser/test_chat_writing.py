@@ -264,7 +264,8 @@ def test_an_assistant_has_files(page: Page) -> None:
     expect(dialog.get_by_text("wombats.txt")).to_be_visible()
 
     def edit() -> None:
-        # The newest of those that are there has the last of the names.
+        # The list is there when what stands below it is, and this one has the last of the names.
+        expect(dialog.get_by_role("button", name="New prompt or assistant")).to_be_visible()
         dialog.get_by_role("button", name="Edit").last.click()
         expect(dialog.get_by_label("Name")).to_have_value("Zoologist")
 

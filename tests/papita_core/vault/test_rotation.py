@@ -387,9 +387,11 @@ def test_while_it_runs_others_see_it_and_cannot_begin_another(house: House):
 @both_engines
 def test_a_page_starts_it_and_watches(house: House):
     filled(house)
+    before = roots(house)
     with turn(house.papita.database), pytest.raises(RotationRunning):
         house.papita.rotation.start_root(OPERATOR)
     house.papita.rotation.start_root(OPERATOR)
+    assert roots(house).items().isdisjoint(before.items())  # whoever looks now sees that it began
     finish(house.papita)
     assert house.papita.rotation.progress() == Progress("idle", 0, 0)
     assert sorted(roots(house).values()) == ["active", "retired"]
