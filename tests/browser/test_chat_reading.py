@@ -168,10 +168,12 @@ def test_thoughts_fold_and_the_receipt_says_what_it_cost(
     fold = _answer(page).get_by_text(re.compile(r"^Thought for \d+ s$"))
     fold.click()
     expect(_answer(page).get_by_text("".join(script.thoughts).split("\n")[0])).to_be_visible()
+    expect(_answer(page)).to_contain_text("".join(script.thoughts).split("\n")[-1])
 
     line = _answer(page).get_by_role("button", name=re.compile("thinking-160-50 · "))
     expect(line).to_contain_text(re.compile(r"\$0\.\d+ · your key ••9b7d · \d+% of this month"))
-    line.click()
+    # By the keyboard: the page may still be on its way to its end, and the line with it.
+    line.press("Enter")
     message = ana.messages(conversation.id).items[-1]
     assert message.run is not None
     expect(page.get_by_role("dialog")).to_contain_text(message.run.id)
