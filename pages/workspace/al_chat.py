@@ -21,8 +21,11 @@ user = require_user("projects:launch")
 tab().covered = False
 view = load()
 with Live(view.writing) as live:
-    dialog_is_open = show_header(view)
-    dialog_is_open |= show_source_asked_for(view)
+    # In one place, whatever there is of it: the messages below must not move from run to run, or
+    # the browser builds each of them anew.
+    with st.container():
+        dialog_is_open = show_header(view)
+        dialog_is_open |= show_source_asked_for(view)
     dialog_is_open |= show_details_asked_for(view)
     dialog_is_open |= show_models_asked_for(view)
     show_messages(user, view, live)

@@ -49,7 +49,8 @@ def show_conversations(view: View) -> None:
             args=(None,),
         )
         if view.active is not None:
-            _show(view)
+            with st.container():  # as deep as a fragment is, so that all of it stays where it is
+                _show(view)
         else:
             busy = any(one.active_run_id for one in view.conversations)
             st.fragment(_show, run_every=BUSY_SECONDS if busy else IDLE_SECONDS)(view)
