@@ -6,13 +6,15 @@ out is then still the one that opens after sign-in.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import cache
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from portal.session import SignedIn
-from portal.texts import N_, translated
+from portal.texts import N_, language, translated
 from portal.wiring import ROOT
 
 WORKSPACE, ACCOUNT, ADMIN = N_("Workspace"), N_("Account"), N_("Administration")
@@ -153,15 +155,7 @@ def entry(name: str) -> PageEntry:
 
 def page(name: str) -> StreamlitPage:
     """The page of this name, to link or switch to."""
-    found = entry(name)
-    return st.Page(
-        ROOT / found.file,
-        title=translated(found.title),
-        icon=found.icon,
-        url_path=found.path,
-        default=not found.path,
-        help=translated(found.help),
-    )
+    return _page(entry(name))
 
 
 def build(user: SignedIn | None) -> StreamlitPage:
@@ -172,16 +166,25 @@ def build(user: SignedIn | None) -> StreamlitPage:
     sections: dict[str, list[StreamlitPage]] = {}
     for entry in PAGES:
         hidden = user is None or not user.actor.may(entry.capability)
-        sections.setdefault(translated(entry.section), []).append(
-            st.Page(
-                ROOT / entry.file,
-                title=translated(entry.title),
-                icon=entry.icon,
-                url_path=entry.path,
-                default=not entry.path,
-                visibility="hidden" if hidden else "visible",
-                help=translated(entry.help),
-            )
-        )
+        sections.setdefault(translated(entry.section), []).append(_page(entry, hidden=hidden))
     # Below the menu stands what a page adds; where that is much, the rest of the menu is folded.
     return st.navigation(sections, position="hidden" if user is None else "sidebar", expanded=4)
+
+
+def _page(entry: PageEntry, *, hidden: bool = False) -> StreamlitPage:
+    # A copy, since a run of the script notes in it whether the page may be run.
+    return copy.copy(_made(entry, hidden, language()))
+
+
+@cache
+def _made(entry: PageEntry, hidden: bool, _language: str) -> StreamlitPage:
+    """Every run of every page needs all of them, and to make one looks for its file."""
+    return st.Page(
+        ROOT / entry.file,
+        title=translated(entry.title),
+        icon=entry.icon,
+        url_path=entry.path,
+        default=not entry.path,
+        visibility="hidden" if hidden else "visible",
+        help=translated(entry.help),
+    )

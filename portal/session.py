@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from alchat_core.client import Source, ToolCall
 from papita_core.actors import Actor
@@ -24,6 +25,9 @@ from portal.texts import t
 
 KEY = "papita_tab"
 TICKET_SECONDS = 60.0
+# How long one run of a script relies on what it has read of its session: most runs are over by
+# then, and one that follows an answer looks again.
+LOOK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -95,6 +99,36 @@ class Place:
     kind: int
 
 
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The user of this run: the live session, and the actor that services ask for."""
+
+    session: SignInSession
+    actor: Actor
+
+    @property
+    def name(self) -> str:
+        return self.session.display_name or self.session.username
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The session as one run of a script has read it; `run` is something that only this run has."""
+
+    run: object
+    at: float
+    seen: bool
+    found: SignedIn
+
+    def holds(self, session_id: str | None, *, seen: bool) -> bool:
+        return (
+            self.run is _this_run()
+            and self.found.session.id == session_id
+            and (self.seen or not seen)
+            and time.monotonic() - self.at < LOOK_AGAIN_SECONDS
+        )
+
+
 @dataclass(slots=True)
 class Tab:
     """The state of one tab. `following` is by run; `user_id` is whose all of this is. `covered`: a
@@ -124,22 +158,11 @@ class Tab:
     model_of: str | None = None
     covered: bool = False
     rotating: bool = False
+    look: Look | None = None
 
     def follow(self, run_id: str) -> None:
         """From its first event, and nothing else."""
         self.following = {run_id: Following(run_id)}
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """The user of this run: the live session, and the actor that services ask for."""
-
-    session: SignInSession
-    actor: Actor
-
-    @property
-    def name(self) -> str:
-        return self.session.display_name or self.session.username
 
 
 def tab() -> Tab:
@@ -177,10 +200,25 @@ def current(*, seen: bool = True) -> SignedIn | None:
 
     A look that no user has caused says `seen=False`, so that an idle session does end.
     """
-    session_id = tab().session_id
+    state = tab()
+    if state.look is not None and state.look.holds(state.session_id, seen=seen):
+        return state.look.found
     sessions = wiring.services().papita.sessions
-    found = sessions.by_id(session_id, seen=seen) if session_id else None
-    return None if found is None else SignedIn(found, Actor.for_session(found))
+    session = sessions.by_id(state.session_id, seen=seen) if state.session_id else None
+    return None if session is None else looked(session, seen=seen)
+
+
+def looked(session: SignInSession, *, seen: bool) -> SignedIn:
+    """Keeps for the rest of this run what was just read; callbacks are part of the run."""
+    found = SignedIn(session, Actor.for_session(session))
+    run = _this_run()
+    tab().look = None if run is None else Look(run, time.monotonic(), seen, found)
+    return found
+
+
+def _this_run() -> object:
+    context = get_script_run_ctx(suppress_warning=True)
+    return None if context is None else context.cursors
 
 
 def require_user(capability: str, *, seen: bool = True) -> SignedIn:

@@ -23,7 +23,7 @@ from papita_core.errors import InvalidInput, PapitaError, SignInRefused, TooMany
 from papita_core.users.service import User
 from portal import wiring
 from portal.brand import show_wordmark
-from portal.session import CookieErrand, SignedIn, belongs_to, current, tab
+from portal.session import CookieErrand, SignedIn, belongs_to, current, looked, tab
 from portal.texts import language, said, t
 from portal.words import show_field_error
 
@@ -32,7 +32,7 @@ LIBRARY_STATE = ("name", "authentication_status", "username", "email", "roles", 
 _COOKIE_JS = """
 const done = new Set()
 
-export default function ({ data }) {
+export default function ({ data: [data] }) {
   if (data?.lang) document.documentElement.lang = data.lang
   if (!data?.number || done.has(data.number)) return
   done.add(data.number)
@@ -102,6 +102,7 @@ class _SessionCookie:
             return None
         state.session_id = session.id
         belongs_to(session.user_id)
+        looked(session, seen=True)
         return {"username": session.username}
 
     def set_cookie(self) -> None:
@@ -253,14 +254,16 @@ def _run_errand() -> None:
     _COOKIE(
         key="papita_cookie",
         # Streamlit calls every page English, and a screen reader would read it so.
-        data={"lang": language()}
-        if errand is None
-        else {
-            "lang": language(),
-            "number": errand.number,
-            "ticket": errand.ticket,
-            "forget": errand.drafts,
-        },
+        data=[
+            {"lang": language()}
+            if errand is None
+            else {
+                "lang": language(),
+                "number": errand.number,
+                "ticket": errand.ticket,
+                "forget": errand.drafts,
+            }
+        ],
         height=0,
     )
 

@@ -75,22 +75,23 @@ def choose_model(view: View) -> None:
     favourites = [name for name in picker.favourites if name in known]
     prices = remembered(Prices).models
     ordered = favourites + [name for name in known if name not in favourites]
+    data = {
+        "value": state.model or "",
+        "number": picker.number,
+        "models": [{"id": name, "about": about(prices.get(name))} for name in ordered],
+        "favourites": favourites,
+        "words": {
+            "label": t("Model"),
+            "favourite": t("Favourite"),
+            "other": t("Another name"),
+            "foot": t("US dollars per million tokens, in and out")
+            if any(model.input_usd is not None for model in prices.values())
+            else "",
+        },
+    }
     _MODELS(
         key=KEY,
-        data={
-            "value": state.model or "",
-            "number": picker.number,
-            "models": [{"id": name, "about": about(prices.get(name))} for name in ordered],
-            "favourites": favourites,
-            "words": {
-                "label": t("Model"),
-                "favourite": t("Favourite"),
-                "other": t("Another name"),
-                "foot": t("US dollars per million tokens, in and out")
-                if any(model.input_usd is not None for model in prices.values())
-                else "",
-            },
-        },
+        data=[data],
         width="stretch",
         height="content",
         on_choice_change=lambda: None,

@@ -44,7 +44,7 @@ def show_row_menus() -> None:
         "pinned": sorted(one.id for one in state.known() if one.pinned),
         "archived": state.archived,
     }
-    _ROWS(key=ROWS, height=0, data=data, on_act_change=_act)
+    _ROWS(key=ROWS, height=0, data=[data], on_act_change=_act)
 
 
 def _act() -> None:

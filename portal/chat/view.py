@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from alchat_core.client import (
     UserClient,
 )
 from alchat_core.client import NotFound as NotThere
+from papita_core.actors import Actor
 from papita_core.errors import PapitaError
 from portal import wiring
 from portal.chat.choices import Prices, shelf
@@ -31,6 +33,9 @@ QUERY = "conversation"
 CHECK_SECONDS = 5.0
 MODELS_SECONDS = 300.0
 CONVERSATIONS = 40
+# A user token holds for five minutes; asked for once a second, a project that is switched off is
+# not called any more.
+TOKEN_SECONDS = 1.0
 ACTIVE = ("queued", "running")
 
 _asking = ThreadPoolExecutor(max_workers=16, thread_name_prefix="al-chat")
@@ -98,13 +103,30 @@ class View:
         return (self.conversation.title if self.conversation else None) or t("New chat")
 
 
+class Tokens:
+    """The user tokens of one tab: the calls of one moment share one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[Actor, str, float] | None = None
+
+    def get(self, who: Actor) -> str:
+        """From any thread. Raises what `ProjectService.user_token` raises."""
+        with self._lock:
+            if self._kept is not None:
+                owner, token, until = self._kept
+                if owner == who and time.monotonic() < until:
+                    return token
+                self._kept = None
+            token = wiring.services().papita.projects.user_token(who, wiring.AL_CHAT).token
+            self._kept = who, token, time.monotonic() + TOKEN_SECONDS
+            return token
+
+
 def client(*, seen: bool = True) -> UserClient:
     """AL-Chat on behalf of whoever is signed in; `seen=False` for a look that nobody has caused."""
-    services = wiring.services()
-    who = actor(seen=seen)
-    return services.alchat.as_user(
-        lambda: services.papita.projects.user_token(who, wiring.AL_CHAT).token
-    )
+    who, tokens = actor(seen=seen), remembered(Tokens)
+    return wiring.services().alchat.as_user(lambda: tokens.get(who))
 
 
 def load() -> View:

@@ -1,4 +1,7 @@
-"""Small parts of pages that Streamlit has none of its own for: v2 components, without a build."""
+"""Small parts of pages that Streamlit has none of its own for: v2 components, without a build.
+
+Their data go as a list of one, since Streamlit looks through a dict for data frames on every run.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ function whenThere(go) {
 }
 export default given => {
   let end, over = false
-  whenThere(part => { if (!over) end = part(given) })
+  const [data] = given.data
+  whenThere(part => { if (!over) end = part({ ...given, data }) })
   return () => { over = true; end?.() }
 }
 """
@@ -53,8 +57,8 @@ class Component:
         )
         self._use = st.components.v2.component(name, js=_USE.replace("NAME", name), **options)
 
-    def __call__(self, *, key: str, **given: Any) -> Any:
+    def __call__(self, *, key: str, data: Any, **given: Any) -> Any:
         """Mounts it, as a component of Streamlit's is mounted, with as much space as that."""
         with st.container(gap=None):
             self._code(key=f"{key}_script", height=0)
-            return self._use(key=key, **given)
+            return self._use(key=key, data=[data], **given)

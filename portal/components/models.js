@@ -146,7 +146,7 @@ function make(root) {
   return one
 }
 
-export default function ({ data, parentElement, setStateValue }) {
+export default function ({ data: [data], parentElement, setStateValue }) {
   const one = instances.get(parentElement) ?? make(parentElement)
   instances.set(parentElement, one)
   one.data = { ...data }
