@@ -47,6 +47,7 @@ class ChatSession:
         self._url = url
         self._page_hash = ""
         self._input_id = ""
+        self._kept: list[str] = []
 
     async def open(self) -> None:
         """Asks for the chat page and waits until it is drawn."""
@@ -56,6 +57,8 @@ class ChatSession:
             message = ForwardMsg.FromString(await self._receive(end - time.monotonic()))
             if message.HasField("navigation"):
                 self._page_hash = message.navigation.page_script_hash
+            if message.metadata.cacheable:
+                self._kept.append(message.hash)
             element = message.delta.new_element
             if element.HasField("chat_input"):
                 self._input_id = element.chat_input.id
@@ -85,6 +88,8 @@ class ChatSession:
         state.page_script_hash = self._page_hash
         state.page_name = "" if self._page_hash else PAGE
         state.widget_states.widgets.extend(widgets)
+        # As a browser does, so that what it has is not sent again.
+        state.cached_message_hashes.extend(self._kept)
         state.context_info.timezone = "UTC"
         state.context_info.locale = "en-US"
         state.context_info.url = f"{self._url}/{PAGE}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -34,6 +36,9 @@ TURN_SECONDS = 0.04
 # A page that was just opened is still loading what it needs to draw code or tables. Updates that
 # come faster than it can finish put it off for as long as React lets them: five seconds.
 SETTLE_SECONDS = 0.8
+# For each page that follows answers in this process: from 25 on they are drawn less often, since
+# together they would keep the interpreter busy.
+SHARE_SECONDS = 0.002
 
 
 @dataclass(slots=True)
@@ -73,6 +78,27 @@ class _Track:
         if self.events is None or self.answer is None or self.problem is not None:
             return False
         return not self.events.finished
+
+
+class _Followers:
+    """How many pages of this process follow answers."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        with self._lock:
+            self.count += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.count -= 1
+
+
+_followers = _Followers()
 
 
 class Live:
@@ -132,7 +158,8 @@ class Live:
         tracks = list(self._tracks.values())
         drawn = [one for one in tracks if one.answer is not None and one.events is not None]
         try:
-            self._until_the_end(drawn)
+            with _followers.one_more():
+                self._until_the_end(drawn)
         except (AlChatError, Unauthenticated) as error:
             for track in drawn:
                 track.problem = track.problem or problem_of(error)
@@ -157,7 +184,7 @@ class Live:
             drawn = [track.draw() for track in going]
             if any(drawn):
                 if any(track.going for track in going):
-                    _rest(going, self._settle)
+                    _rest(going, max(self._settle, _followers.count * SHARE_SECONDS))
                 self._settle /= 2
             if time.monotonic() - checked > CHECK_SECONDS:
                 checked = time.monotonic()

@@ -27,6 +27,11 @@ PICTURE = bytes.fromhex(
     "53de0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082"
 )
 
+PARTS = """[
+  ...document.querySelector('[data-testid="stChatMessage"]').querySelectorAll("*"),
+  document.querySelector('[data-testid="stSidebar"] input[type="search"]'),
+]"""
+
 
 @pytest.fixture(scope="module")
 def system(shared_system: System) -> System:
@@ -283,6 +288,21 @@ def test_an_assistant_has_files(page: Page) -> None:
     expect(dialog.get_by_text("wombats.txt")).to_have_count(0)
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_have_count(0)
+
+
+def test_what_is_on_the_page_is_not_built_anew_by_the_next_message(page: Page) -> None:
+    """The first bubble and the field of the search, while an answer is written and after it."""
+    choose_model(page, "echo")
+    ask(page, "The first one")
+    expect(answers(page)).to_have_count(2)
+    expect(stop(page)).to_have_count(0)
+    choose_model(page, "stream-40-50")
+    page.evaluate(f"{PARTS}.forEach(part => {{ part.seen = true }})")
+    ask(page, "The second one")
+    expect(answers(page).nth(3)).to_contain_text("The quick brown potato")
+    assert page.evaluate(f"{PARTS}.filter(part => !part.seen).map(part => part.outerHTML)") == []
+    expect(stop(page)).to_have_count(0)
+    assert page.evaluate(f"{PARTS}.filter(part => !part.seen).map(part => part.outerHTML)") == []
 
 
 def test_a_tool_server_is_kept_with_what_is_wrong_at_its_field(page: Page, system: System) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -104,6 +105,8 @@ def test_it_prints_the_way_in_serves_and_stops_cleanly(number: int, tmp_path: Pa
             with urllib.request.urlopen(origin + path + "?secret=canary", timeout=10) as answer:
                 assert kind in answer.headers["content-type"]
                 assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        with urllib.request.urlopen(f"{origin}/_stcore/host-config", timeout=10) as answer:
+            assert json.load(answer)["allowedOrigins"] == []  # no page around it is obeyed
         process.send_signal(number)
         rest, _ = process.communicate(timeout=15)
         assert process.returncode == 0
