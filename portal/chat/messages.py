@@ -125,9 +125,15 @@ def _show_welcome(user: SignedIn) -> None:
 
 
 def _drawn(message: Message, view: View) -> str:
-    """An answer that is continued is another one to draw: what stood below it goes."""
-    beside = view.compared if message is view.messages[-1] else ()
-    return " ".join(f"{one.id} {one.run.id if one.run else ''}" for one in beside or [message])
+    """An answer that is continued is another one to draw: what stood below it goes. So is one that
+    was the last: it has fewer pieces now.
+    """
+    last = message is view.messages[-1]
+    drawn = [
+        f"{one.id} {one.run.id if one.run else ''}"
+        for one in (view.compared if last else ()) or [message]
+    ]
+    return " ".join([*drawn, "last"] if last else drawn)
 
 
 def _show_earlier_message(user: SignedIn, view: View, message: Message) -> None:
