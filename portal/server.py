@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -35,10 +34,6 @@ from portal.warm_up import warm_up
 from portal.wiring import ROOT, Services
 
 log = logging.getLogger(__name__)
-
-# The loop that sends to browsers lets go of the interpreter at each message; a page that is being
-# drawn would then keep it for Python's usual 5 ms every time.
-SWITCH_SECONDS = 0.0005
 
 
 def _explain(error: BaseException) -> bool:
@@ -74,7 +69,6 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
         # What exists by now stays; later collections need not walk over it.
         gc.collect()
         gc.freeze()
-        sys.setswitchinterval(SWITCH_SECONDS)
         if on_ready is not None:
             on_ready()
         yield

@@ -1,6 +1,6 @@
 """What one browser tab remembers, typed, and the guard that every page calls first.
 
-Nothing here is a secret for longer than a minute and nothing has to outlive the tab: what must
+Nothing here is a secret for longer than five minutes and nothing has to outlive the tab: what must
 last is in a database.
 """
 

@@ -120,6 +120,12 @@ def ask(page: Page, text: str) -> None:
     composer(page).press("Enter")
 
 
+def idle(page: Page) -> None:
+    """Waits until what was just done has been heard and the page is drawn."""
+    page.wait_for_timeout(400)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+
 def choose_model(page: Page, model: str) -> None:
     """Picks the model from the list, or types its name where the list does not have it."""
     field = page.get_by_role("combobox", name="Model")

@@ -17,6 +17,7 @@ from tests.browser.people import (
     choose_model,
     composer,
     expect_door,
+    idle,
     open_context,
     sign_in,
 )
@@ -70,7 +71,10 @@ def test_files_go_with_the_question_and_are_shown_in_it(
     choose_model(page, "echo")
     page.locator("input[type=file]").first.set_input_files([picture, notes])
     expect(page.get_by_test_id("stChatInput")).to_contain_text("notes.txt")
-    ask(page, "What is in these?")
+    composer(page).fill("What is in these?")
+    # Not before the files are there.
+    expect(page.get_by_role("button", name="Send message")).to_be_enabled()
+    composer(page).press("Enter")
     expect(answers(page).nth(1)).to_contain_text("Potatoes are tubers.")
     expect(stop(page)).to_have_count(0)
     question = answers(page).nth(0)
@@ -88,7 +92,9 @@ def test_files_go_with_the_question_and_are_shown_in_it(
     bad.write_bytes(bytes(range(256)) * 20)
     page.locator("input[type=file]").first.set_input_files([bad, notes])
     expect(page.get_by_test_id("stChatInput")).to_contain_text("noise.bin")
-    ask(page, "And in these?")
+    composer(page).fill("And in these?")
+    expect(page.get_by_role("button", name="Send message")).to_be_enabled()
+    composer(page).press("Enter")
     expect(page.get_by_role("button", name="Send again")).to_be_visible()
     page.get_by_role("button", name="Leave noise.bin out").click()
     page.get_by_role("button", name="Send again").click()
@@ -175,6 +181,7 @@ def test_a_model_is_found_and_made_a_favourite(page: Page) -> None:
     star = page.get_by_role("button", name="Favourite")
     star.click()
     expect(star).to_have_attribute("aria-pressed", "true")
+    idle(page)
     # The choice holds for what is sent next, and the favourite for good.
     ask(page, "Who answers?")
     expect(answers(page).nth(1)).to_contain_text("What I noticed in your message")
@@ -220,6 +227,8 @@ def test_prompts_and_assistants_by_menu_and_by_slash(page: Page) -> None:
         expect(dialog.get_by_text(name)).to_be_visible()
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_have_count(0)
+    # The dialog gives the focus back when it is gone, and the page is drawn anew.
+    idle(page)
 
     composer(page).press_sequentially("/")
     expect(page.get_by_role("option", name="Latin teacher")).to_be_visible()
