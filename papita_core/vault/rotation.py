@@ -118,19 +118,21 @@ class KeyRotation:
     def start_root(self, actor: Actor) -> None:
         """The same on a thread; returns once the new root key is in force and rows are moving.
 
-        Raises `RotationRunning`; what goes wrong otherwise is in `progress` and in the log.
+        Raises `RotationRunning`, and what went wrong before that; what goes wrong later is in
+        `progress` and in the log.
         """
         actor.require("vault:manage")
         self._ring.master  # noqa: B018 - raises while the vault is sealed
-        self._start(lambda on_progress: self._rotate(actor.user_id, on_progress))
+        error = self._start(lambda on_progress: self._rotate(actor.user_id, on_progress))
+        if error is not None:
+            raise error
 
     def resume(self) -> None:
         """Finishes, on a thread, a rotation that was interrupted. Does nothing if there is none."""
         if self._ring.sealed or not self._begun():
             return
-        try:
-            self._start(lambda on_progress: self._finish_begun(None, on_progress))
-        except RotationRunning:
+        error = self._start(lambda on_progress: self._finish_begun(None, on_progress))
+        if isinstance(error, RotationRunning):
             log.info("a rotation of the root key is going on elsewhere")
 
     def progress(self) -> Progress:
@@ -153,34 +155,37 @@ class KeyRotation:
         if self._thread is not None:
             self._thread.join(timeout=10)
 
-    def _start(self, work: Callable[[OnProgress], Any]) -> None:
-        begun: list[BaseException | None] = []
+    def _start(self, work: Callable[[OnProgress], Any]) -> Exception | None:
+        """Returns when the work has told of progress, or what it failed with before that."""
+        failed: list[Exception] = []
         ready = threading.Event()
 
         def run() -> None:
             try:
                 with turn(self._database):
-                    begun.append(None)
                     work(lambda _: ready.set())
             except RotationRunning as error:
-                begun.append(error)
+                failed.append(error)
             except _Stopped:
                 log.info("the rotation of the root key stops here and goes on at the next start")
             except PapitaError as error:
                 log.error("the rotation of the root key was interrupted: %s", error)
-            except Exception:
+                if not ready.is_set():
+                    failed.append(error)
+            except Exception as error:
                 log.exception("the rotation of the root key was interrupted")
+                if not ready.is_set():
+                    failed.append(error)
             finally:
                 ready.set()
 
         with self._starting:
             if self._thread is not None and self._thread.is_alive():
-                raise RotationRunning
+                return RotationRunning()
             self._thread = threading.Thread(target=run, name="rotation", daemon=True)
             self._thread.start()
             ready.wait()
-        if begun and begun[0] is not None:
-            raise RotationRunning
+        return failed[0] if failed else None
 
     def _rotate(self, actor_id: str | None, on_progress: OnProgress) -> Rotated:
         self._ring.reload()

@@ -21,6 +21,7 @@ from papita_core.errors import (
     Conflict,
     Forbidden,
     InvalidInput,
+    PapitaError,
     RotationRunning,
     SecretUnreadable,
     VaultSealed,
@@ -29,7 +30,7 @@ from papita_core.grants.user_tokens import TokenInvalid
 from papita_core.settings import SettingsError
 from papita_core.vault import master_rotation, sealed_rows
 from papita_core.vault import rotation as rotation_module
-from papita_core.vault.keyring import USER_TOKEN
+from papita_core.vault.keyring import USER_TOKEN, KeyRing
 from papita_core.vault.master_key import LocalMasterKey, generated_paths, next_generated
 from papita_core.vault.models import Credential, CredentialSecret, Sealed
 from papita_core.vault.rotation import Progress
@@ -394,6 +395,25 @@ def test_a_page_starts_it_and_watches(house: House):
     assert roots(house).items().isdisjoint(before.items())  # whoever looks now sees that it began
     finish(house.papita)
     assert house.papita.rotation.progress() == Progress("idle", 0, 0)
+    assert sorted(roots(house).values()) == ["active", "retired"]
+
+
+def test_who_starts_it_hears_that_it_cannot_begin(house: House, monkeypatch: pytest.MonkeyPatch):
+    filled(house)
+    before = roots(house)
+    out_of_reach = PapitaError("The key service does not answer.")
+
+    def new_root(_: object) -> object:
+        raise out_of_reach
+
+    monkeypatch.setattr(KeyRing, "new_root", new_root)
+    with pytest.raises(PapitaError) as raised:
+        house.papita.rotation.start_root(OPERATOR)
+    assert raised.value is out_of_reach
+    finish(house.papita)
+    assert roots(house) == before
+    monkeypatch.undo()
+    house.papita.rotation.rotate_root(OPERATOR)
     assert sorted(roots(house).values()) == ["active", "retired"]
 
 
