@@ -117,6 +117,8 @@ def composer(page: Page):  # type: ignore[no-untyped-def]
 
 def ask(page: Page, text: str) -> None:
     composer(page).fill(text)
+    # While files are still on their way the input does not send.
+    expect(page.get_by_role("button", name="Send message")).to_be_enabled()
     composer(page).press("Enter")
 
 

@@ -17,6 +17,7 @@ from tests.browser.people import (
     arrive,
     ask,
     choose_model,
+    idle,
     open_context,
 )
 from tests.system import System
@@ -59,10 +60,6 @@ def finished(page: Page) -> None:
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
     expect(answers(page).last.get_by_role("toolbar")).to_be_visible()
     idle(page)
-
-
-def idle(page: Page) -> None:
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def test_versions_of_questions_and_answers(page: Page) -> None:
