@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from portal import navigation, sign_in
+from portal import door, navigation, sign_in
 from portal.brand import show_logo
 from portal.frame import show_account
 from portal.pictures import address
@@ -13,7 +13,7 @@ st.set_page_config(page_title="Papita", page_icon=address(MARK), layout="centere
 user = sign_in.restore()
 page = navigation.build(user)
 if user is None:
-    sign_in.show_door()
+    door.show_door()
     st.stop()
 show_logo()
 show_account(user)

@@ -20,6 +20,8 @@ from papita_core.secret import Secret
 from papita_core.settings import Settings, SettingsError
 from papita_core.usage.service import UsageService
 from papita_core.users.access_tokens import AccessTokenService
+from papita_core.users.factors import FactorService
+from papita_core.users.policies import PolicyService
 from papita_core.users.preferences import PreferenceService
 from papita_core.users.service import UserService
 from papita_core.users.sessions import SessionService
@@ -52,6 +54,8 @@ class Papita:
     projects: ProjectService
     usage: UsageService
     preferences: PreferenceService
+    policies: PolicyService
+    factors: FactorService
     rotation: KeyRotation
     housekeeping: Housekeeper
 
@@ -104,6 +108,8 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         projects=ProjectService(database, user_tokens, audit, clock),
         usage=UsageService(database, clock),
         preferences=PreferenceService(database),
+        policies=PolicyService(database, audit, clock),
+        factors=FactorService(database),
         rotation=rotation,
         housekeeping=Housekeeper(Housekeeping(database, rotation.rotate_signing_if_due, clock)),
     )

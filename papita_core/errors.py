@@ -9,6 +9,7 @@
     │   └── ClientRefused         401  the client's own id or secret
     ├── Forbidden                 403
     │   ├── CrossSiteRefused      403
+    │   ├── ReauthenticationRequired  403  the user has to prove again who they are
     │   └── ConsentRequired       403
     ├── NotFound                  404  not there, or not yours: never told apart
     │   └── CredentialNotFound    404
@@ -101,6 +102,12 @@ class Forbidden(PapitaError):
 class CrossSiteRefused(Forbidden):
     code = "cross-site"
     sentence = "This request did not come from the portal's own pages."
+
+
+class ReauthenticationRequired(Forbidden):
+    code = "reauthentication-required"
+    title = "Confirm that it is you"
+    sentence = "Confirm that it is you first: this needs your password or passkey once more."
 
 
 class ConsentRequired(Forbidden):

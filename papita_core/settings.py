@@ -69,6 +69,12 @@ class Settings(BaseModel):
     session_days: int = Field(
         14, ge=1, le=365, description="A sign-in session ends after this many days in any case."
     )
+    session_hours: int = Field(
+        12,
+        ge=1,
+        le=720,
+        description="The same for whoever does not choose to be kept signed in, in hours.",
+    )
     client_id: str = Field(
         "al-chat", description="AL-Chat's client id towards Papita.", alias="ALCHAT_CLIENT_ID"
     )

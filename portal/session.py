@@ -130,6 +130,21 @@ class Look:
 
 
 @dataclass(slots=True)
+class SecondStep:
+    """Somebody whose password was right, and who still has to show one of these `kinds`."""
+
+    user_id: str
+    username: str
+    kinds: tuple[str, ...]
+    remember: bool
+    until: float
+
+    @property
+    def expired(self) -> bool:
+        return time.monotonic() > self.until
+
+
+@dataclass(slots=True)
 class Tab:
     """The state of one tab. `following` is by run; `user_id` is whose all of this is. `covered`: a
     dialog stands over the chat page, which another run of the page would close. `rotating`: a
@@ -159,6 +174,7 @@ class Tab:
     covered: bool = False
     rotating: bool = False
     look: Look | None = None
+    second_step: SecondStep | None = None
 
     def follow(self, run_id: str) -> None:
         """From its first event, and nothing else."""

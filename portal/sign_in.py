@@ -1,4 +1,5 @@
-"""Sign-in, sign-out and first-run set-up; the only importer of streamlit_authenticator.
+"""Sign-in and sign-out; the only importer of streamlit_authenticator. What strangers see of it is
+in `portal.door`.
 
 The library gives the flow and its state; users, passwords and sessions are Papita's own. What
 the browser holds is a random handle in a HttpOnly cookie, set by `/auth/session`, never by script.
@@ -19,13 +20,11 @@ from streamlit_authenticator.models import AuthenticationModel
 from streamlit_authenticator.utilities import Encryptor, Validator
 
 from papita_core.app import Papita
-from papita_core.errors import InvalidInput, PapitaError, SignInRefused, TooManyAttempts
+from papita_core.errors import SignInRefused, TooManyAttempts, Unauthenticated
 from papita_core.users.service import User
 from portal import wiring
-from portal.brand import show_wordmark
 from portal.session import CookieErrand, SignedIn, belongs_to, current, looked, tab
 from portal.texts import language, said, t
-from portal.words import show_field_error
 
 LIBRARY_STATE = ("name", "authentication_status", "username", "email", "roles", "logout")
 
@@ -105,7 +104,7 @@ class _SessionCookie:
         looked(session, seen=True)
         return {"username": session.username}
 
-    def set_cookie(self) -> None:
+    def set_cookie(self, **how: Any) -> None:
         user = self._papita.users.by_username(st.session_state["username"])
         if user is None:
             return
@@ -113,6 +112,7 @@ class _SessionCookie:
             user.id,
             address=st.context.ip_address or "",
             user_agent=st.context.headers.get("User-Agent", ""),
+            **how,
         )
         belongs_to(user.id)
         state = tab()
@@ -223,10 +223,9 @@ class _Authenticator(Authenticate):  # type: ignore[misc]
             refusal = self.authentication_controller.authentication_model.refusal
             problem.error(refusal or t("That did not work."), icon=":material/error:")
 
-    def sign_in(self, user: User) -> None:
-        """Signs in a user who has just proved who they are."""
+    def sign_in(self, user: User, **how: Any) -> None:
         self.authentication_controller.login(token={"username": user.username})
-        self.cookie_controller.set_cookie()
+        self.cookie_controller.set_cookie(**how)
 
     def sign_out(self) -> None:
         self.cookie_controller.delete_cookie()
@@ -268,68 +267,25 @@ def _run_errand() -> None:
     )
 
 
-def show_door() -> None:
-    """The sign-in form, or the set-up form as long as there is no user."""
-    papita = wiring.services().papita
-    with st.container(horizontal_alignment="center"), st.container(width=380, gap="medium"):
-        show_wordmark()
-        if papita.setup.pending():
-            _show_setup(papita)
-        else:
-            st.title(t("Log in to Papita"), anchor=False)
-            _Authenticator(papita).login()
+def show_form() -> None:
+    """The library's sign-in form."""
+    _Authenticator(wiring.services().papita).login()
 
 
-def _show_setup(papita: Papita) -> None:
-    st.title(t("Welcome to Papita"), anchor=False)
-    st.markdown(
-        t(
-            "Create the first administrator. The set-up code is in the terminal in which Papita"
-            " runs."
-        )
-    )
-    errors = tab().errors.get("setup", {})
-    st.session_state.setdefault("setup_code", st.query_params.get("setup", ""))
-    with st.form("setup", border=False):
-        _field(t("Set-up code"), "code", errors, autocomplete="off")
-        _field(t("Username"), "username", errors, autocomplete="username")
-        _field(t("Display name"), "display_name", errors, autocomplete="name")
-        _field(t("Password"), "password", errors, autocomplete="new-password", type="password")
-        _field(t("Password again"), "repeat", errors, autocomplete="new-password", type="password")
-        st.form_submit_button(
-            t("Create administrator"), type="primary", width="stretch", on_click=_complete_setup
-        )
+def finish(user: User, **how: Any) -> None:
+    """Signs in a user who has proved who they are; `how` is what `SessionService.start` takes."""
+    _Authenticator(wiring.services().papita).sign_in(user, **how)
 
 
-def _field(label: str, name: str, errors: Mapping[str, str], **options: Any) -> None:
-    st.text_input(label, key=f"setup_{name}", **options)
-    if name in errors:
-        show_field_error(errors[name])
-
-
-def _complete_setup() -> None:
-    papita = wiring.services().papita
-    values = {
-        name: st.session_state.get(f"setup_{name}", "")
-        for name in ("code", "username", "display_name", "password", "repeat")
-    }
-    errors: dict[str, str] = {}
-    user: User | None = None
-    if values["password"] != values.pop("repeat"):
-        errors["repeat"] = t("The two passwords are not the same.")
-    else:
-        try:
-            user = papita.setup.complete(**values)
-        except InvalidInput as error:
-            errors = error.errors
-        except PapitaError as error:
-            errors["code"] = said(error)
-    tab().errors["setup"] = errors
-    if user is not None:
-        for name in ("code", "password", "repeat"):
-            st.session_state[f"setup_{name}"] = ""
-        st.query_params.pop("setup", None)
-        _Authenticator(papita).sign_in(user)
+def prove(*, second_factor: str | None = None) -> None:
+    """Notes that the user of this tab has just proved who they are, and renews the cookie."""
+    state = tab()
+    if state.session_id is None:
+        raise Unauthenticated
+    sessions = wiring.services().papita.sessions
+    ticket = sessions.prove(state.session_id, second_factor=second_factor)
+    state.errand = CookieErrand(secrets.token_hex(8), ticket)
+    state.look = None
 
 
 def log_out_button() -> None:

@@ -83,22 +83,30 @@ class UserService:
 
     def add(self, session: Session, new: NewUser, encoded: str, *, actor_id: str) -> User:
         """Adds a checked user in the caller's transaction."""
+        now = self._clock()
         row = UserRow(
             id=new_id(),
             username=normalise_username(new.username),
             display_name=new.display_name.strip() or new.username.strip(),
             email=(new.email or "").strip() or None,
+            email_key=email_key(new.email),
+            email_verified_at=now if email_key(new.email) else None,
             password_hash=encoded,
             role=new.role,
             disabled_at=None,
-            created_at=self._clock(),
+            awaits_approval_since=None,
+            reset_asked_at=None,
+            last_sign_in_at=None,
+            created_at=now,
         )
         try:
             with session.begin_nested():
                 session.add(row)
                 session.flush()
         except IntegrityError:
-            raise AlreadyExists("There is a user of this name already. Take another one.") from None
+            raise AlreadyExists(
+                "There is a user of this name or e-mail already. Take another one."
+            ) from None
         self._audit.append(
             session,
             Event("user.created", actor_id, row.id, row.id, details={"role": row.role}),
@@ -169,6 +177,11 @@ class UserService:
 
 def normalise_username(username: str) -> str:
     return unicodedata.normalize("NFKC", username).strip().casefold()
+
+
+def email_key(email: str | None) -> str | None:
+    """An e-mail as it is compared; None where there is none."""
+    return unicodedata.normalize("NFKC", email or "").strip().casefold() or None
 
 
 def checked_hash(new: NewUser) -> str:

@@ -7,7 +7,7 @@ ticket for a random handle in a cookie. Only hashes of both are kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,19 +16,35 @@ from sqlalchemy.orm import Session
 
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Database, new_id, table_of
-from papita_core.errors import TicketRefused
+from papita_core.errors import TicketRefused, Unauthenticated
 from papita_core.grants.models import LeaseRow
 from papita_core.settings import Settings
-from papita_core.users.models import SessionRow, UserRow
+from papita_core.users.models import PolicyRow, SessionRow, UserRow
+from papita_core.users.policies import SECOND_FACTOR, requires_second_factor
 from papita_core.users.tokens import new_token, token_hash
 
 TICKET_LIFE = timedelta(seconds=60)
 SEEN_EVERY = timedelta(seconds=60)
+METHODS = ("password", "passkey", "oidc", "invitation", "password-reset", "set-up")
+# These prove two factors at once, or leave the second one to the provider.
+STRONG_METHODS = ("passkey", "oidc")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSession:
+    """What an identity provider calls the session that began there."""
+
+    issuer: str
+    subject: str
+    sid: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class SignInSession:
-    """A live session and the user it belongs to."""
+    """A live session and the user it belongs to.
+
+    `method` is one of METHODS. `restricted`: a second factor is required, and was not shown.
+    """
 
     id: str
     user_id: str
@@ -40,6 +56,11 @@ class SignInSession:
     created_at: datetime
     last_seen_at: datetime
     expires_at: datetime
+    method: str
+    second_factor: str | None
+    proved_at: datetime | None
+    remember: bool
+    restricted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +74,21 @@ class SessionService:
         self._database = database
         self._idle = timedelta(minutes=settings.session_idle_minutes)
         self._absolute = timedelta(days=settings.session_days)
+        self._not_kept = timedelta(hours=settings.session_hours)
         self._clock = clock
 
-    def start(self, user_id: str, *, address: str = "", user_agent: str = "") -> NewSession:
-        """A fresh session and the ticket for its cookie."""
+    def start(
+        self,
+        user_id: str,
+        *,
+        address: str = "",
+        user_agent: str = "",
+        method: str = "password",
+        second_factor: str | None = None,
+        remember: bool = True,
+        provider: ProviderSession | None = None,
+    ) -> NewSession:
+        """A fresh session and the ticket for its cookie. `remember`: beyond the browser's end."""
         now, ticket = self._clock(), new_token()
         with self._database.write() as session:
             row = SessionRow(
@@ -69,8 +101,15 @@ class SessionService:
                 user_agent=user_agent[:300],
                 created_at=now,
                 last_seen_at=now,
-                expires_at=now + self._absolute,
+                expires_at=now + (self._absolute if remember else self._not_kept),
                 ended_at=None,
+                method=method,
+                second_factor=second_factor,
+                proved_at=now,
+                remember=remember,
+                oidc_issuer=provider and provider.issuer,
+                oidc_subject=provider and provider.subject,
+                oidc_sid=provider and provider.sid,
             )
             session.add(row)
             session.flush()
@@ -99,6 +138,31 @@ class SessionService:
             if not found:
                 raise TicketRefused
             return handle, _to_session(found)
+
+    def prove(self, session_id: str, *, second_factor: str | None = None) -> str:
+        """Notes that the user has just proved who they are, with a second factor if one is named.
+
+        The ticket that it returns is for a fresh handle, which takes the place of the old one: what
+        somebody else may have seen before rights were raised opens nothing afterwards. Raises
+        `Unauthenticated` if the session has ended.
+        """
+        now, ticket = self._clock(), new_token()
+        values: dict[str, Any] = {
+            "proved_at": now,
+            "ticket_hash": token_hash(ticket),
+            "ticket_expires_at": now + TICKET_LIFE,
+        }
+        if second_factor is not None:
+            values["second_factor"] = second_factor
+        with self._database.write() as session:
+            changed: Any = session.execute(
+                update(SessionRow)
+                .where(SessionRow.id == session_id, SessionRow.ended_at.is_(None))
+                .values(**values)
+            )
+            if not changed.rowcount:
+                raise Unauthenticated
+        return ticket
 
     def by_handle(self, handle: str) -> SignInSession | None:
         """The live session of a cookie value."""
@@ -162,11 +226,16 @@ class SessionService:
 
 
 def _to_session(row: Sequence[Any]) -> SignInSession:
-    return SignInSession(*row)
+    *values, policy = row
+    session = SignInSession(*values)
+    weak = session.second_factor is None and session.method not in STRONG_METHODS
+    if weak and requires_second_factor(policy, session.role):
+        return replace(session, restricted=True)
+    return session
 
 
 # Plain tables, built once: every run of every page asks these.
-_SESSION, _USER = table_of(SessionRow), table_of(UserRow)
+_SESSION, _USER, _POLICY = table_of(SessionRow), table_of(UserRow), table_of(PolicyRow)
 _LIVE: Select[Any] = (
     select(
         _SESSION.c.id,
@@ -179,6 +248,11 @@ _LIVE: Select[Any] = (
         _SESSION.c.created_at,
         _SESSION.c.last_seen_at,
         _SESSION.c.expires_at,
+        _SESSION.c.method,
+        _SESSION.c.second_factor,
+        _SESSION.c.proved_at,
+        _SESSION.c.remember,
+        select(_POLICY.c.value).where(_POLICY.c.name == SECOND_FACTOR).scalar_subquery(),
     )
     .select_from(_SESSION)
     .join(_USER, _USER.c.id == _SESSION.c.user_id)

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from papita_core.audit.service import AuditLog, Event
 from papita_core.db import Base, Database, table_of
 from papita_core.errors import SecretUnreadable, VaultSealed
+from papita_core.users.models import TotpDevice
 from papita_core.vault.binding import KIND, bound_to
 from papita_core.vault.keyring import KeyRing, SealedParts, purpose_context
 from papita_core.vault.models import Credential, CredentialSecret, PurposeKey, Sealed
@@ -26,7 +27,16 @@ log = logging.getLogger(__name__)
 SAMPLE = 20
 UNREADABLE = "unreadable"
 
-_CREDENTIAL, _SECRET, _PURPOSE = (table_of(m) for m in (Credential, CredentialSecret, PurposeKey))
+TOTP_KIND = "totp"
+
+_CREDENTIAL, _SECRET, _PURPOSE, _TOTP = (
+    table_of(model) for model in (Credential, CredentialSecret, PurposeKey, TotpDevice)
+)
+
+
+def totp_context(user_id: str) -> tuple[bytes, ...]:
+    """What the secret of an authenticator app is bound to: the user whose factor it is."""
+    return (TOTP_KIND.encode(), user_id.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +136,13 @@ _TABLES: dict[type[Any], SealedTable] = {
         select(_PURPOSE),
         "purpose-key",
         lambda row: purpose_context(row.purpose, row.kid),
+        lambda row: None,
+    ),
+    TotpDevice: SealedTable(
+        TotpDevice,
+        select(_TOTP),
+        TOTP_KIND,
+        lambda row: totp_context(row.user_id),
         lambda row: None,
     ),
 }

@@ -1,0 +1,1 @@
+"""The pieces of the Profile page, one module each."""

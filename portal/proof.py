@@ -1,0 +1,94 @@
+"""Asks once more who sits there, before what a stranger at an open tab must not be able to do.
+
+    if st.button("Change password"):
+        proof.first(show_the_dialog)
+    ...
+    proof.resume()  # the last line of the page
+
+The services check it, too (`Actor.require_proof`); this is how a page gets past them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from papita_core.errors import PapitaError
+from portal import sign_in, wiring
+from portal.dialogs import dialog
+from portal.session import current, remembered, require_user
+from portal.texts import N_, said, t
+
+ERRORS = "proof"
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What is done once the user has proved it; `proved` says that this was just now."""
+
+    then: Callable[[], object] | None = None
+    proved: bool = False
+    problem: str = ""
+
+
+def first(then: Callable[[], object]) -> None:
+    """Does `then` now if the user has proved lately who they are, else asks first.
+
+    `then` may open a dialog. Call it where a dialog may be opened, not in a callback.
+    """
+    user = current()
+    if user is not None and user.actor.proved(datetime.now(UTC)):
+        then()
+        return
+    waiting = remembered(Waiting)
+    waiting.then, waiting.proved, waiting.problem = then, False, ""
+    _ask()
+
+
+def resume() -> None:
+    """Goes on with what waited for the proof. Every page that calls `first` ends with this."""
+    waiting = remembered(Waiting)
+    if waiting.proved and waiting.then is not None:
+        then, waiting.then, waiting.proved = waiting.then, None, False
+        then()
+
+
+def _forget() -> None:
+    remembered(Waiting).then = None
+
+
+@dialog(N_("Confirm that it is you"), icon=":material/lock:", on_dismiss=_forget)
+def _ask() -> None:
+    require_user("factors")
+    waiting = remembered(Waiting)
+    if waiting.proved:
+        st.rerun(scope="app")
+    with st.form("proof", border=False):
+        st.text_input(
+            t("Password"),
+            type="password",
+            key="proof_password",
+            autocomplete="current-password",
+            max_chars=1024,
+        )
+        if waiting.problem:
+            st.error(waiting.problem, icon=":material/error:")
+        st.form_submit_button(t("Confirm"), type="primary", width="stretch", on_click=_check)
+
+
+def _check() -> None:
+    waiting = remembered(Waiting)
+    password, st.session_state["proof_password"] = st.session_state.get("proof_password", ""), ""
+    user = require_user("factors")
+    try:
+        wiring.services().papita.sign_in.authenticate(
+            user.session.username, password, address=st.context.ip_address or ""
+        )
+        sign_in.prove()
+    except PapitaError as error:
+        waiting.problem = said(error)
+    else:
+        waiting.problem, waiting.proved = "", True
