@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from limits import RateLimitItemPerMinute
@@ -12,13 +15,15 @@ from papita_core.actors import Actor
 from papita_core.errors import InvalidInput, SignInRefused, TooManyAttempts
 from papita_core.users import passwords, sign_in
 from papita_core.users.passwords import (
+    Strength,
     dummy_hash,
     hash_password,
     problem_with,
+    strength,
     verify_password,
 )
 from papita_core.users.service import NewUser, User
-from tests.papita_core.house import PASSWORD, House, at_once, both_engines
+from tests.papita_core.house import PASSWORD, ROOT, House, at_once, both_engines
 
 
 def test_a_hash_is_argon2id_salted_and_fits_its_password_alone():
@@ -60,13 +65,69 @@ def test_the_dummy_takes_the_same_work_as_a_real_hash():
         ("aabbaabbaabb", "four different"),
         ("my name is ana!", "user name"),
         ("my name is ANA!", "user name"),
+        ("qwertyuiop", "leaked"),
+        ("QWERTYUIOP", "leaked"),
+        ("password123", "leaked"),
+        ("Password1!", "very common password"),
+        ("1234554321", "leaked"),
+        ("abcdefghijklm", "abc"),
+        ("trustno1trustno1", "Repeating"),
+        ("12.12.1984", "Dates"),
+        ("lockhart19", "name or e-mail"),
     ],
 )
 def test_a_password_that_is_not_accepted_is_told_why(password: str, words: str):
-    problem = problem_with(password, username="ana")
+    problem = problem_with(password, username="ana", words=("Ana", "a.lockhart@example.org"))
     assert problem is not None
     assert words in problem
     assert password not in problem
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        PASSWORD,
+        "correct-horse-7",
+        "try-papita-here",
+        "a quiet harvest morning",
+        "Zq7 vexing otter " * 40 + "end",
+    ],
+)
+def test_a_password_that_is_hard_enough_is_accepted(password: str):
+    assert problem_with(password, username="ana") is None
+
+
+def test_strength_rises_with_what_is_added_and_says_what_would_help():
+    scores = [strength(word) for word in ("potatoes", "potatoes12", "potatoes grow below")]
+    assert [found.score for found in scores] == sorted(found.score for found in scores)
+    assert scores[0].score < 2 <= scores[-1].score
+    assert scores[0].advice
+    assert not scores[-1].advice
+    assert strength("").score == 0
+    own = strength("quillfeather 19", "quillfeather@example.org")
+    assert own.score < strength("quillfeather 19").score
+
+
+def test_judging_takes_no_longer_for_what_is_very_long():
+    begin = time.thread_time()
+    assert strength("1@aB" * 256).score < 4
+    assert time.thread_time() - begin < 1
+
+
+def test_many_judge_at_once_each_by_their_own_words():
+    words = ["marguerite", "bartholomew"] * 4
+    found = at_once([partial(strength, "marguerite", word) for word in words])
+    assert found == [strength("marguerite", word) for word in words]
+    assert len({item.advice for item in found if isinstance(item, Strength)}) == 2
+
+
+def test_the_lists_are_read_only_where_a_password_is_judged():
+    """Else every process would start a sixth of a second later."""
+    script = (
+        "import sys, papita_core.app, papita_core.api.app; assert 'zxcvbn' not in sys.modules;"
+        "from papita_core.users.passwords import warm_up; warm_up(); assert 'zxcvbn' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
 @both_engines
