@@ -21,6 +21,7 @@ from papita_core.settings import Settings, SettingsError
 from papita_core.usage.service import UsageService
 from papita_core.users.access_tokens import AccessTokenService
 from papita_core.users.factors import FactorService
+from papita_core.users.limits import LimitService
 from papita_core.users.policies import PolicyService
 from papita_core.users.preferences import PreferenceService
 from papita_core.users.service import UserService
@@ -44,6 +45,7 @@ class Papita:
     audit: AuditLog
     users: UserService
     setup: SetupService
+    limits: LimitService
     sign_in: SignInService
     sessions: SessionService
     access_tokens: AccessTokenService
@@ -89,6 +91,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
     users = UserService(database, audit, clock)
     user_tokens = UserTokens(database, ring, clock)
     rotation = KeyRotation(database, ring, audit, settings, clock)
+    limits = LimitService(database, audit, clock)
     return Papita(
         settings=settings,
         database=database,
@@ -96,6 +99,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         audit=audit,
         users=users,
         setup=SetupService(database, users, audit, clock),
+        limits=limits,
         sign_in=SignInService(database),
         sessions=SessionService(database, settings, clock),
         access_tokens=AccessTokenService(database, audit, clock),

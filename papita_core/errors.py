@@ -219,7 +219,13 @@ class TooManyAttempts(PapitaError):
 
     def __init__(self, retry_after: int) -> None:
         self.retry_after = max(1, retry_after)
-        super().__init__(f"Too many attempts. Try again in {self.retry_after} seconds.")
+        super().__init__(f"Too many attempts. Try again in {_duration(self.retry_after)}.")
+
+
+def _duration(seconds: int) -> str:
+    if seconds < 100:
+        return f"{seconds} second{'s' * (seconds != 1)}"
+    return f"{-(-seconds // 60)} minutes"
 
 
 class BudgetExceeded(PapitaError):

@@ -41,6 +41,8 @@ ACTIONS = {
     "key.rotation-started": N_("began to rotate the root key"),
     "key.signing-rotated": N_("rotated the key that signs tokens"),
     "lease.issued": N_("was given access for minutes"),
+    "limit.cleared": N_("lifted a limit on attempts"),
+    "limit.reached": N_("ran into a limit on attempts"),
     "project.disabled": N_("switched a project off"),
     "project.enabled": N_("switched a project on"),
     "token.created": N_("made an access token"),

@@ -17,7 +17,13 @@ from papita_core.clock import Clock, utc_now
 from papita_core.db import Base, Database, table_of
 from papita_core.grants.models import LeaseRow
 from papita_core.usage.models import UsageReport
-from papita_core.users.models import SessionRow, SetupCodeRow
+from papita_core.users.models import (
+    AttemptCounter,
+    OidcAttempt,
+    OneTimeLink,
+    SessionRow,
+    SetupCodeRow,
+)
 from papita_core.vault.models import IdempotentRequest
 
 log = logging.getLogger(__name__)
@@ -26,6 +32,8 @@ log = logging.getLogger(__name__)
 LEASES_STAY = timedelta(days=7)
 REPORTS_STAY = timedelta(days=30)
 SESSIONS_STAY = timedelta(days=30)
+# So long administrators see what became of a link.
+LINKS_STAY = timedelta(days=30)
 REQUESTS_STAY = timedelta(hours=24)
 AT_ONCE = 500
 EVERY = 3600.0
@@ -43,6 +51,7 @@ class Housekeeping:
         """How many rows of each table went."""
         now = self.clock()
         leases_before, sessions_before = now - LEASES_STAY, now - SESSIONS_STAY
+        links_before = now - LINKS_STAY
         ended: tuple[tuple[type[Base], ColumnElement[bool]], ...] = (
             (
                 LeaseRow,
@@ -54,6 +63,16 @@ class Housekeeping:
             ),
             (IdempotentRequest, IdempotentRequest.created_at < now - REQUESTS_STAY),
             (SetupCodeRow, SetupCodeRow.expires_at <= now),
+            (AttemptCounter, AttemptCounter.expires_at <= now),
+            (OidcAttempt, OidcAttempt.expires_at <= now),
+            (
+                OneTimeLink,
+                or_(
+                    OneTimeLink.expires_at < links_before,
+                    OneTimeLink.used_at < links_before,
+                    OneTimeLink.revoked_at < links_before,
+                ),
+            ),
             (UsageReport, UsageReport.received_at < now - REPORTS_STAY),
         )
         gone = {model.__tablename__: self._delete(table_of(model), which) for model, which in ended}

@@ -55,13 +55,15 @@ class SessionRow(Base):
 
     `method` says how it began (`papita_core.users.sessions.METHODS`), `second_factor` which one was
     shown, if any. `proved_at`: when the user last proved who they are. `remember`: the cookie
-    outlives the browser. The `oidc_` columns are what a provider calls it, for its logout.
+    outlives the browser. `network` is what limits count an address as
+    (`papita_core.users.limits.network_of`). The `oidc_` columns are what a provider calls it, for
+    its logout.
     """
 
     __tablename__ = "sign_in_sessions"
     __table_args__ = (
         Index("ix_sign_in_sessions_oidc", "oidc_issuer", "oidc_subject"),
-        Index("ix_sign_in_sessions_address", "user_id", "address"),
+        Index("ix_sign_in_sessions_network", "user_id", "network"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -70,6 +72,7 @@ class SessionRow(Base):
     ticket_hash: Mapped[str | None] = mapped_column(String(64), unique=True)
     ticket_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     address: Mapped[str] = mapped_column(String(64))
+    network: Mapped[str] = mapped_column(String(64), server_default="", default="")
     user_agent: Mapped[str] = mapped_column(String(300))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     last_seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -221,18 +224,20 @@ class OneTimeLink(Base):
 
 
 class AttemptCounter(Base):
-    """How often something was tried within one window of time, for all portals together.
+    """How often something was tried since a window of time began, for all portals together.
 
     `key_hash` is what is counted, as a hash, since people type passwords into the wrong field;
-    `user_id` and `address` are there to be shown, where they are known.
+    `user_id` and `address` are there to be shown, where they are known. `most` is how often it may
+    be tried until `expires_at`; after that the next try begins a window anew.
     """
 
     __tablename__ = "attempt_counters"
 
     kind: Mapped[str] = mapped_column(String(32), primary_key=True)
     key_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
-    window_start: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    window_start: Mapped[datetime] = mapped_column(UtcDateTime)
     count: Mapped[int] = mapped_column(Integer)
+    most: Mapped[int] = mapped_column(Integer)
     user_id: Mapped[str | None] = mapped_column(
         ForeignKey("users.id", ondelete="CASCADE"), index=True
     )

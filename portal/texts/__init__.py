@@ -76,6 +76,12 @@ def translated(text: str, /) -> str:
 def said(error: Exception) -> str:
     """The sentence of an error, in the reader's language where it is a constant one."""
     if isinstance(error, TooManyAttempts):
+        if error.retry_after >= 100:
+            return tn(
+                "Too many attempts. Try again in {count} minute.",
+                "Too many attempts. Try again in {count} minutes.",
+                -(-error.retry_after // 60),
+            )
         return tn(
             "Too many attempts. Try again in {count} second.",
             "Too many attempts. Try again in {count} seconds.",

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("key_hash", sa.String(length=64), nullable=False),
         sa.Column("window_start", UtcDateTime(), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("most", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.String(length=36), nullable=True),
         sa.Column("address", sa.String(length=64), server_default="", nullable=False),
         sa.Column("expires_at", UtcDateTime(), nullable=False),
@@ -41,9 +42,7 @@ def upgrade() -> None:
             name=op.f("fk_attempt_counters_user_id_users"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint(
-            "kind", "key_hash", "window_start", name=op.f("pk_attempt_counters")
-        ),
+        sa.PrimaryKeyConstraint("kind", "key_hash", name=op.f("pk_attempt_counters")),
     )
     op.create_index(
         op.f("ix_attempt_counters_expires_at"), "attempt_counters", ["expires_at"], unique=False
@@ -194,8 +193,14 @@ def upgrade() -> None:
         "sign_in_sessions", sa.Column("oidc_subject", sa.String(length=300), nullable=True)
     )
     op.add_column("sign_in_sessions", sa.Column("oidc_sid", sa.String(length=300), nullable=True))
+    op.add_column(
+        "sign_in_sessions",
+        sa.Column("network", sa.String(length=64), server_default="", nullable=False),
+    )
+    # An IPv6 address of before counts as one of its own until its user signs in again.
+    op.execute("UPDATE sign_in_sessions SET network = address")
     op.create_index(
-        "ix_sign_in_sessions_address", "sign_in_sessions", ["user_id", "address"], unique=False
+        "ix_sign_in_sessions_network", "sign_in_sessions", ["user_id", "network"], unique=False
     )
     op.create_index(
         "ix_sign_in_sessions_oidc",
@@ -251,8 +256,9 @@ def downgrade() -> None:
     ):
         op.drop_column("users", column)
     op.drop_index("ix_sign_in_sessions_oidc", "sign_in_sessions")
-    op.drop_index("ix_sign_in_sessions_address", "sign_in_sessions")
+    op.drop_index("ix_sign_in_sessions_network", "sign_in_sessions")
     for column in (
+        "network",
         "oidc_sid",
         "oidc_subject",
         "oidc_issuer",

@@ -10,10 +10,20 @@ import pytest
 
 from papita_core.operations import housekeeping
 from papita_core.operations.housekeeping import Housekeeper, Housekeeping
+from papita_core.users.models import OidcAttempt, OneTimeLink
 from papita_core.vault.service import NewCredential
 from tests.papita_core.house import KEY, House, both_engines
 
-TABLES = ("leases", "sign_in_sessions", "idempotent_requests", "setup_codes", "usage_reports")
+TABLES = (
+    "leases",
+    "sign_in_sessions",
+    "idempotent_requests",
+    "setup_codes",
+    "attempt_counters",
+    "oidc_attempts",
+    "one_time_links",
+    "usage_reports",
+)
 NOTHING = dict.fromkeys(TABLES, 0)
 
 
@@ -93,6 +103,50 @@ def test_set_up_codes_go_when_they_are_over(house: House):
     assert tidy(house) == NOTHING
     house.clock.forward(minutes=61)
     assert tidy(house) == {**NOTHING, "setup_codes": 1}
+
+
+def add(house: House, *rows: object) -> None:
+    with house.papita.database.write() as session:
+        session.add_all(rows)
+
+
+@both_engines
+def test_sign_ins_at_a_provider_go_when_they_are_over(house: House):
+    now = house.clock()
+    attempt = OidcAttempt(
+        state_hash="x",
+        provider="team",
+        purpose="sign-in",
+        next_page="",
+        created_at=now,
+        expires_at=now + timedelta(minutes=10),
+    )
+    add(house, attempt)
+    assert tidy(house) == NOTHING
+    house.clock.forward(minutes=11)
+    assert tidy(house) == {**NOTHING, "oidc_attempts": 1}
+
+
+@both_engines
+def test_links_go_thirty_days_after_they_ended(house: House):
+    now = house.clock()
+    for number, ended in enumerate(({}, {"used_at": now}, {"revoked_at": now})):
+        link = OneTimeLink(
+            id=str(number),
+            kind="invitation",
+            token_hash=str(number),
+            created_by="operator",
+            created_at=now,
+            expires_at=now + timedelta(days=7),
+            **ended,
+        )
+        add(house, link)
+    house.clock.forward(days=29)
+    assert tidy(house) == NOTHING
+    house.clock.forward(days=2)
+    assert tidy(house) == {**NOTHING, "one_time_links": 2}
+    house.clock.forward(days=7)
+    assert tidy(house) == {**NOTHING, "one_time_links": 1}
 
 
 @both_engines
