@@ -22,12 +22,15 @@ from papita_core.usage.service import UsageService
 from papita_core.users.access_tokens import AccessTokenService
 from papita_core.users.factors import FactorService
 from papita_core.users.limits import LimitService
+from papita_core.users.passkeys import PasskeyService
 from papita_core.users.policies import PolicyService
 from papita_core.users.preferences import PreferenceService
+from papita_core.users.recovery import RecoveryService
 from papita_core.users.service import UserService
 from papita_core.users.sessions import SessionService
 from papita_core.users.setup import SetupService
 from papita_core.users.sign_in import SignInService
+from papita_core.users.totp import TotpService
 from papita_core.vault.keyring import KeyRing
 from papita_core.vault.master_key import client_secret
 from papita_core.vault.rotation import KeyRotation
@@ -58,6 +61,9 @@ class Papita:
     preferences: PreferenceService
     policies: PolicyService
     factors: FactorService
+    totp: TotpService
+    recovery: RecoveryService
+    passkeys: PasskeyService
     rotation: KeyRotation
     housekeeping: Housekeeper
 
@@ -113,7 +119,10 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         usage=UsageService(database, clock),
         preferences=PreferenceService(database),
         policies=PolicyService(database, audit, clock),
-        factors=FactorService(database),
+        factors=FactorService(database, users, audit, clock),
+        totp=TotpService(database, ring, audit, limits, clock),
+        recovery=RecoveryService(database, audit, limits, clock),
+        passkeys=PasskeyService(database, audit, limits, settings, clock),
         rotation=rotation,
         housekeeping=Housekeeper(Housekeeping(database, rotation.rotate_signing_if_due, clock)),
     )

@@ -5,6 +5,7 @@
     │   └── SecretRequired        422  a new base URL needs the key again
     ├── Unauthenticated           401
     │   ├── SignInRefused         401  wrong name or wrong password, in the same words
+    │   ├── FactorRefused         401  a code or passkey that does not fit, or was used before
     │   ├── TicketRefused         401
     │   └── ClientRefused         401  the client's own id or secret
     ├── Forbidden                 403
@@ -15,6 +16,7 @@
     │   └── CredentialNotFound    404
     ├── Conflict                  409
     │   ├── CredentialExpired     409
+    │   ├── LastFactor            409  what would be taken away is the last of its kind
     │   └── AlreadyExists         409
     ├── PreconditionFailed        412
     ├── IdempotencyMismatch       422
@@ -77,6 +79,14 @@ class Unauthenticated(PapitaError):
 class SignInRefused(Unauthenticated):
     code = "sign-in-refused"
     sentence = "The user name or the password is not right."
+
+
+class FactorRefused(Unauthenticated):
+    """A second factor was not accepted. Wrong and used codes get the same words."""
+
+    code = "factor-refused"
+    title = "The second factor is not accepted"
+    sentence = "This code is not right, or it was used already. Wait for the next one."
 
 
 class TicketRefused(Unauthenticated):
@@ -172,6 +182,12 @@ class TestFailed(Conflict):
     def __init__(self, status: str, detail: str) -> None:
         self.test_status = status
         super().__init__(f"{detail} The old key is still in force.")
+
+
+class LastFactor(Conflict):
+    code = "last-factor"
+    title = "Something has to be left"
+    sentence = "A second factor is required of you. Add another one before you remove this one."
 
 
 class IdempotencyInFlight(Conflict):

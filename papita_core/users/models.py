@@ -126,13 +126,15 @@ class SetupCodeRow(Base):
 
 
 class TotpDevice(Sealed, Base):
-    """An authenticator app: its secret, sealed. `last_step` is the last time step that was used."""
+    """An authenticator app: its secret, sealed. `last_step` is the last time step that was used.
+
+    A user has at most one that is confirmed and one that is not, which may take its place.
+    """
 
     __tablename__ = "totp_devices"
 
-    user_id: Mapped[str] = mapped_column(
-        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
-    )
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_step: Mapped[int] = mapped_column(BigInteger, server_default="0", default=0)

@@ -158,6 +158,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "totp_devices",
+        sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("user_id", sa.String(length=36), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("confirmed_at", UtcDateTime(), nullable=True),
@@ -171,8 +172,9 @@ def upgrade() -> None:
             name=op.f("fk_totp_devices_user_id_users"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("user_id", name=op.f("pk_totp_devices")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_totp_devices")),
     )
+    op.create_index(op.f("ix_totp_devices_user_id"), "totp_devices", ["user_id"], unique=False)
     op.create_index(op.f("ix_totp_devices_kek_kid"), "totp_devices", ["kek_kid"], unique=False)
     op.add_column(
         "sign_in_sessions",
