@@ -20,6 +20,7 @@ from papita_core.secret import Secret
 from papita_core.settings import Settings, SettingsError
 from papita_core.usage.service import UsageService
 from papita_core.users.access_tokens import AccessTokenService
+from papita_core.users.account import AccountService
 from papita_core.users.factors import FactorService
 from papita_core.users.limits import LimitService
 from papita_core.users.passkeys import PasskeyService
@@ -48,6 +49,7 @@ class Papita:
     audit: AuditLog
     users: UserService
     setup: SetupService
+    account: AccountService
     limits: LimitService
     sign_in: SignInService
     sessions: SessionService
@@ -96,6 +98,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
     check_sample(database, ring, audit)
     users = UserService(database, audit, clock)
     user_tokens = UserTokens(database, ring, clock)
+    sessions = SessionService(database, settings, clock)
     rotation = KeyRotation(database, ring, audit, settings, clock)
     limits = LimitService(database, audit, clock)
     return Papita(
@@ -105,9 +108,10 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         audit=audit,
         users=users,
         setup=SetupService(database, users, audit, clock),
+        account=AccountService(database, sessions, limits, audit, clock),
         limits=limits,
         sign_in=SignInService(database),
-        sessions=SessionService(database, settings, clock),
+        sessions=sessions,
         access_tokens=AccessTokenService(database, audit, clock),
         credentials=CredentialService(database, ring, audit, settings, clock),
         user_tokens=user_tokens,

@@ -19,6 +19,7 @@ from papita_core.api.routes import (
     audit,
     credential_types,
     credentials,
+    erasures,
     leases,
     projects,
     token,
@@ -64,7 +65,16 @@ def create_api(papita: Papita, *, runner: ProjectRunner) -> FastAPI:
     problems.install(app)
     docs.install(app)
     # Tried in this order: what is asked most often comes first.
-    for routes in (credentials, leases, token, projects, credential_types, usage, audit):
+    for routes in (
+        credentials,
+        leases,
+        token,
+        projects,
+        credential_types,
+        usage,
+        audit,
+        erasures,
+    ):
         app.include_router(routes.router)
     return app
 

@@ -84,8 +84,9 @@ def install(app: FastAPI) -> None:
             "client": {"type": "http", "scheme": "basic"},
         }
         description["security"] = [{"bearer": []}]
-        for path in ("/token", "/leases/check"):
-            description["paths"][path]["post"]["security"] = [{"client": []}]
+        for path in ("/token", "/leases/check", "/erasures", "/erasures/{user_id}"):
+            for way in description["paths"][path].values():
+                way["security"] = [{"client": []}]
         description["paths"]["/.well-known/jwks.json"]["get"]["security"] = []
         _describe_problems(description)
         return description

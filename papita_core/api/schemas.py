@@ -265,6 +265,19 @@ class EndedLoans(Answer):
     ended: list[EndedLoan]
 
 
+class ErasureDue(Answer):
+    """`final`: no token of the user is left, so that the project can confirm that it is done."""
+
+    user_id: str
+    username: str
+    asked_at: datetime
+    final: bool
+
+
+class DueErasures(Answer):
+    erasures: list[ErasureDue]
+
+
 Count = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 RecordId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 

@@ -35,7 +35,8 @@ class AuditFilter:
     """What to look for; None looks for anything.
 
     `user_id` finds what a user did and what concerns the user. `since` is the first moment that
-    counts, `until` the first that does not. The outcome `FAILED` is any but ok.
+    counts, `until` the first that does not. The outcome `FAILED` is any but ok. `without` are
+    actions to leave out.
     """
 
     actor_id: str | None = None
@@ -47,6 +48,7 @@ class AuditFilter:
     since: datetime | None = None
     until: datetime | None = None
     user_id: str | None = None
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,8 @@ def conditions(wanted: AuditFilter) -> list[Condition]:
     if wanted.outcome is not None:
         failed = wanted.outcome == FAILED
         found.append(_ROW.c.outcome != "ok" if failed else _ROW.c.outcome == wanted.outcome)
+    if wanted.without:
+        found.append(_ROW.c.action.not_in(wanted.without))
     if wanted.user_id is not None:
         found.append(or_(_ROW.c.actor_id == wanted.user_id, _ROW.c.owner_id == wanted.user_id))
     if wanted.since is not None:

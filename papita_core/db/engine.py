@@ -26,6 +26,7 @@ from papita_core.db.base import Base
 from sqlkit import ask_idle_connections
 
 BUSY_TIMEOUT_MS = 10_000
+SCRUB_TIMEOUT_MS = 500
 LOCK = 0x70617069  # any number that other programs do not use as advisory lock
 
 
@@ -95,6 +96,19 @@ class Database:
         finally:
             with self._names_lock:
                 self._names.discard(name)
+
+    def scrub(self) -> None:
+        """Empties SQLite's write-ahead log, where what was deleted stays on for a while.
+
+        Where others read or write for longer than a moment, it is left to a later call and to the
+        end of the process.
+        """
+        if self.is_sqlite:
+            with self._writer, self.engine.connect() as connection:
+                driver: Any = connection.connection.driver_connection
+                driver.execute(f"PRAGMA busy_timeout={SCRUB_TIMEOUT_MS}")
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
     def one_at_a_time(self, where: Session | Connection) -> None:
         """From here to the end of the transaction of `where`, no other passes this line.

@@ -258,10 +258,11 @@ class PolicyRow(Base):
 
 
 class Erasure(Base):
-    """A deleted user whose data a project still has to delete."""
+    """A deleted user whose data a project still has to delete; who that was is kept until then."""
 
     __tablename__ = "erasures"
 
     user_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    username: Mapped[str] = mapped_column(String(64))
     asked_at: Mapped[datetime] = mapped_column(UtcDateTime)

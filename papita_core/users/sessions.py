@@ -19,8 +19,9 @@ from papita_core.db import Database, new_id, table_of
 from papita_core.errors import TicketRefused, Unauthenticated
 from papita_core.grants.models import LeaseRow
 from papita_core.settings import Settings
-from papita_core.users.models import PolicyRow, SessionRow, UserRow
+from papita_core.users.models import PolicyRow, PreferenceRow, SessionRow, UserRow
 from papita_core.users.policies import SECOND_FACTOR, requires_second_factor
+from papita_core.users.preferences import APPEARANCE, AS_IT_COMES, Appearance
 from papita_core.users.tokens import new_token, token_hash
 
 TICKET_LIFE = timedelta(seconds=60)
@@ -44,6 +45,7 @@ class SignInSession:
     """A live session and the user it belongs to.
 
     `method` is one of METHODS. `restricted`: a second factor is required, and was not shown.
+    `appearance` is how the user wants the pages to look.
     """
 
     id: str
@@ -61,6 +63,7 @@ class SignInSession:
     proved_at: datetime | None
     remember: bool
     restricted: bool = False
+    appearance: Appearance = AS_IT_COMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +189,11 @@ class SessionService:
     def end_others(self, user_id: str, keep: str) -> int:
         """Ends all sessions of a user but one; says how many there were."""
         with self._database.write() as session:
-            return self._end(session, SessionRow.user_id == user_id, SessionRow.id != keep)
+            return self.end_others_in(session, user_id, keep)
+
+    def end_others_in(self, session: Session, user_id: str, keep: str) -> int:
+        """The same in the caller's transaction."""
+        return self._end(session, SessionRow.user_id == user_id, SessionRow.id != keep)
 
     def _end(self, session: Session, *which: ColumnElement[bool]) -> int:
         now = self._clock()
@@ -226,8 +233,10 @@ class SessionService:
 
 
 def _to_session(row: Sequence[Any]) -> SignInSession:
-    *values, policy = row
+    *values, appearance, policy = row
     session = SignInSession(*values)
+    if appearance is not None:
+        session = replace(session, appearance=Appearance.read(appearance))
     weak = session.second_factor is None and session.method not in STRONG_METHODS
     if weak and requires_second_factor(policy, session.role):
         return replace(session, restricted=True)
@@ -236,6 +245,7 @@ def _to_session(row: Sequence[Any]) -> SignInSession:
 
 # Plain tables, built once: every run of every page asks these.
 _SESSION, _USER, _POLICY = table_of(SessionRow), table_of(UserRow), table_of(PolicyRow)
+_PREFERENCE = table_of(PreferenceRow)
 _LIVE: Select[Any] = (
     select(
         _SESSION.c.id,
@@ -252,6 +262,9 @@ _LIVE: Select[Any] = (
         _SESSION.c.second_factor,
         _SESSION.c.proved_at,
         _SESSION.c.remember,
+        select(_PREFERENCE.c.value)
+        .where(_PREFERENCE.c.user_id == _SESSION.c.user_id, _PREFERENCE.c.name == APPEARANCE)
+        .scalar_subquery(),
         select(_POLICY.c.value).where(_POLICY.c.name == SECOND_FACTOR).scalar_subquery(),
     )
     .select_from(_SESSION)

@@ -16,6 +16,7 @@ def upgrade() -> None:
         "erasures",
         sa.Column("user_id", sa.String(length=36), nullable=False),
         sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("username", sa.String(length=64), nullable=False),
         sa.Column("asked_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("user_id", "project_id", name=op.f("pk_erasures")),
     )

@@ -44,6 +44,8 @@ ROWS: dict[str, tuple[int, ...]] = {
     "GET /projects/{project_id}/credential": (*OUT, 200, 200, 200, 200, 403, 200, 401, 401),
     "POST /token": (401,) * 11,
     "POST /leases/check": (401,) * 11,
+    "GET /erasures": (401,) * 11,
+    "DELETE /erasures/{user_id}": (401,) * 11,
     "GET /usage": (*OUT, 403, 200, 200, 200, 403, 403, 401, 401),
     "POST /usage": (401,) * 11,
 }
