@@ -24,6 +24,7 @@ from papita_core.users.account import AccountService
 from papita_core.users.factors import FactorService
 from papita_core.users.limits import LimitService
 from papita_core.users.passkeys import PasskeyService
+from papita_core.users.links import LinkService
 from papita_core.users.policies import PolicyService
 from papita_core.users.preferences import PreferenceService
 from papita_core.users.recovery import RecoveryService
@@ -32,6 +33,7 @@ from papita_core.users.sessions import SessionService
 from papita_core.users.setup import SetupService
 from papita_core.users.sign_in import SignInService
 from papita_core.users.totp import TotpService
+from papita_core.users.sign_up import SignUpService
 from papita_core.vault.keyring import KeyRing
 from papita_core.vault.master_key import client_secret
 from papita_core.vault.rotation import KeyRotation
@@ -51,6 +53,8 @@ class Papita:
     setup: SetupService
     account: AccountService
     limits: LimitService
+    links: LinkService
+    sign_up: SignUpService
     sign_in: SignInService
     sessions: SessionService
     access_tokens: AccessTokenService
@@ -101,6 +105,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
     sessions = SessionService(database, settings, clock)
     rotation = KeyRotation(database, ring, audit, settings, clock)
     limits = LimitService(database, audit, clock)
+    policies = PolicyService(database, audit, clock)
     return Papita(
         settings=settings,
         database=database,
@@ -110,6 +115,8 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         setup=SetupService(database, users, audit, clock),
         account=AccountService(database, sessions, limits, audit, clock),
         limits=limits,
+        links=LinkService(database, users, audit, settings, clock),
+        sign_up=SignUpService(database, users, policies, limits, audit, clock),
         sign_in=SignInService(database),
         sessions=sessions,
         access_tokens=AccessTokenService(database, audit, clock),
@@ -122,7 +129,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         projects=ProjectService(database, user_tokens, audit, clock),
         usage=UsageService(database, clock),
         preferences=PreferenceService(database),
-        policies=PolicyService(database, audit, clock),
+        policies=policies,
         factors=FactorService(database, users, audit, clock),
         totp=TotpService(database, ring, audit, limits, clock),
         recovery=RecoveryService(database, audit, limits, clock),

@@ -10,6 +10,7 @@
     │   └── ClientRefused         401  the client's own id or secret
     ├── Forbidden                 403
     │   ├── CrossSiteRefused      403
+    │   ├── SignUpClosed          403
     │   ├── ReauthenticationRequired  403  the user has to prove again who they are
     │   └── ConsentRequired       403
     ├── NotFound                  404  not there, or not yours: never told apart
@@ -24,6 +25,7 @@
     ├── TooManyAttempts           429  carries `retry_after` in seconds
     ├── BudgetExceeded            429  carries `retry_after` and the `budget`, in numbers
     ├── SetupRefused              403
+    ├── LinkRefused               410  carries the `reason`: unknown, used, revoked, expired, disabled
     ├── TokenRequestRefused       400  RFC 6749 section 5.2; carries `oauth_error`
     ├── ProjectUnavailable        503
     ├── VaultSealed               503
@@ -37,7 +39,7 @@ No message holds a secret or repeats what the caller sent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 
 class PapitaError(Exception):
@@ -138,6 +140,32 @@ class SetupRefused(Forbidden):
     sentence = (
         "This set-up code is wrong, used up or too old. Start Papita again to get a fresh one."
     )
+
+
+class SignUpClosed(Forbidden):
+    code = "sign-up-closed"
+    title = "Nobody can sign up here"
+    sentence = "Nobody can sign up here by themselves. Ask an administrator for an invitation."
+
+
+class LinkRefused(PapitaError):
+    """An invitation or a link for a new password that does not serve; `reason` says why."""
+
+    code = "link-refused"
+    title = "This link does not serve"
+    status = 410
+    sentence = "This link is not right. Copy all of it, or ask an administrator for a new one."
+    sentences: ClassVar[Mapping[str, str]] = {
+        "used": "This link has been used already. If it was you, log in; if not, tell an"
+        " administrator at once.",
+        "revoked": "This link was taken back. Ask an administrator for a new one.",
+        "expired": "This link is too old. Ask an administrator for a new one.",
+        "disabled": "This account is disabled. Ask an administrator.",
+    }
+
+    def __init__(self, reason: str = "unknown") -> None:
+        self.reason = reason
+        super().__init__(self.sentences.get(reason))
 
 
 class NotFound(PapitaError):

@@ -31,6 +31,7 @@ AnyRow = Row[*tuple[Any, ...]]
 
 _CREDENTIAL, _SECRET = table_of(Credential), table_of(CredentialSecret)
 _SHARE, _OWNER = table_of(CredentialShare), table_of(UserRow)
+GUEST_ROLE = "guest"
 _CHOOSING: tuple[Column[Any], ...] = tuple(
     _CREDENTIAL.c[
         *("id", "owner_id", "credential_type", "project_id", "expires_at", "updated_at"),
@@ -61,7 +62,10 @@ def _candidates(*more: Column[Any]) -> CompoundSelect[*tuple[Any, ...]]:
     shared = select(_SHARE.c.user_id.label("for_user"), *columns)
     of_all = select(null().label("for_user"), *columns)
     return union_all(
-        own.select_from(credential).where(among(_CREDENTIAL.c.owner_id, "users"), fitting),
+        # Guests use what others share, and nothing that they stored when they were something else.
+        own.select_from(credential).where(
+            among(_CREDENTIAL.c.owner_id, "users"), _OWNER.c.role != GUEST_ROLE, fitting
+        ),
         shared.select_from(
             credential.join(_SHARE, _SHARE.c.credential_id == _CREDENTIAL.c.id)
         ).where(among(_SHARE.c.user_id, "users"), fitting),

@@ -1,9 +1,15 @@
-"""User accounts: making, finding, disabling and renaming them."""
+"""User accounts: making, finding, changing and deleting them.
+
+Whoever changes somebody else's account manages users and has just proved who they are. There is
+always an administrator who can come in.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
@@ -14,13 +20,17 @@ from papita_core.actors import ROLES, Actor
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Database, new_id
-from papita_core.errors import AlreadyExists, Conflict, InvalidInput, NotFound
+from papita_core.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, NotFound
 from papita_core.grants.models import LeaseRow
-from papita_core.users.models import SessionRow, UserRow
+from papita_core.users import directory
+from papita_core.users.directory import Counts, ListedUser, UserFilter, UserPage
+from papita_core.users.models import OneTimeLink, SessionRow, UserRow
 from papita_core.users.passwords import hash_password, problem_with
 
 USERNAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+NO_SUCH_USER = "There is no user of this name."
+NOT_WAITING = "This user does not wait for approval any more. Load the list again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,11 @@ class UserService:
         with self._database.read() as session:
             return session.scalar(select(func.count()).select_from(UserRow)) or 0
 
+    def anybody(self) -> bool:
+        """Whether there is a user at all, however many there are."""
+        with self._database.read() as session:
+            return session.scalar(select(UserRow.id).limit(1)) is not None
+
     def by_id(self, user_id: str) -> User | None:
         with self._database.read() as session:
             row = session.get(UserRow, user_id)
@@ -68,21 +83,88 @@ class UserService:
             row = session.scalar(select(UserRow).where(UserRow.username == name))
             return None if row is None else to_user(row)
 
+    # --- for administrators: finding ---
+
     def list(self, actor: Actor) -> list[User]:
+        """Everybody by name. For few, or for the host: pages take `page`."""
         actor.require("users:manage")
         with self._database.read() as session:
             rows = session.scalars(select(UserRow).order_by(UserRow.username)).all()
             return [to_user(row) for row in rows]
 
-    def create(self, actor: Actor, new: NewUser) -> User:
-        """Raises `InvalidInput` and `AlreadyExists`."""
+    def page(
+        self,
+        actor: Actor,
+        wanted: UserFilter = UserFilter(),  # noqa: B008 - a frozen value
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> UserPage:
+        """A page of the users that fit, by name. Raises `InvalidInput`."""
         actor.require("users:manage")
+        statement = directory.page(wanted, cursor, limit)
+        with self._database.read() as session:
+            rows = session.execute(statement).all()
+        items = [directory.listed(row) for row in rows[:limit]]
+        return UserPage(items, items[-1].username if len(rows) > limit else None)
+
+    def listed(self, actor: Actor, username: str) -> ListedUser:
+        """One user, as in a page. Raises `NotFound`."""
+        actor.require("users:manage")
+        statement = directory.one(normalise_username(username))
+        with self._database.read() as session:
+            row = session.execute(statement).one_or_none()
+        if row is None:
+            raise NotFound(NO_SUCH_USER)
+        return directory.listed(row)
+
+    def matching(self, actor: Actor, wanted: UserFilter) -> int:
+        """How many fit. Raises `InvalidInput`."""
+        actor.require("users:manage")
+        with self._database.read() as session:
+            return session.scalar(directory.matching(wanted)) or 0
+
+    def counts(self, actor: Actor) -> Counts:
+        actor.require("users:manage")
+        with self._database.read() as session:
+            return Counts(*session.execute(directory.counting()).one())
+
+    def names(self, actor: Actor, *, limit: int = 100) -> tuple[str, ...]:
+        """The first names of those who may come in, to choose from; others are typed."""
+        actor.require("users:manage")
+        statement = (
+            select(UserRow.username)
+            .where(UserRow.disabled_at.is_(None))
+            .order_by(UserRow.username)
+            .limit(limit)
+        )
+        with self._database.read() as session:
+            return tuple(session.scalars(statement))
+
+    # --- for administrators: changing ---
+
+    def create(self, actor: Actor, new: NewUser) -> User:
+        """For the host alone: in the portal nobody knows anybody else's password, and an invitation
+        does the same. Raises `InvalidInput` and `AlreadyExists`.
+        """
+        _require_operator(actor)
         encoded = checked_hash(new)
         with self._database.write() as session:
             return self.add(session, new, encoded, actor_id=actor.user_id)
 
-    def add(self, session: Session, new: NewUser, encoded: str, *, actor_id: str) -> User:
-        """Adds a checked user in the caller's transaction."""
+    def add(
+        self,
+        session: Session,
+        new: NewUser,
+        encoded: str,
+        *,
+        actor_id: str,
+        vouched: bool = True,
+        waiting: bool = False,
+    ) -> User:
+        """Adds a checked user in the caller's transaction. `vouched`: the e-mail is known to be the
+        user's. `waiting`: nothing lets them in until an administrator approves.
+        """
         now = self._clock()
         row = UserRow(
             id=new_id(),
@@ -90,11 +172,11 @@ class UserService:
             display_name=new.display_name.strip() or new.username.strip(),
             email=(new.email or "").strip() or None,
             email_key=email_key(new.email),
-            email_verified_at=now if email_key(new.email) else None,
+            email_verified_at=now if vouched and email_key(new.email) else None,
             password_hash=encoded,
             role=new.role,
-            disabled_at=None,
-            awaits_approval_since=None,
+            disabled_at=now if waiting else None,
+            awaits_approval_since=now if waiting else None,
             reset_asked_at=None,
             last_sign_in_at=None,
             created_at=now,
@@ -113,66 +195,178 @@ class UserService:
         )
         return to_user(row)
 
-    def set_disabled(self, actor: Actor, username: str, disabled: bool) -> User:
-        """Disabling ends sessions and leases in the same transaction."""
-        actor.require("users:manage")
-        now = self._clock()
-        with self._database.write() as session:
-            self._database.one_at_a_time(session)  # or two would each leave the other as the last
-            row = self._named(session, username)
-            if disabled and row.role == "administrator":
-                others = session.scalar(
-                    select(func.count())
-                    .select_from(UserRow)
-                    .where(
-                        UserRow.role == "administrator",
-                        UserRow.disabled_at.is_(None),
-                        UserRow.id != row.id,
-                    )
-                )
-                if not others:
-                    raise Conflict("This is the last administrator. Make another one first.")
-            row.disabled_at = now if disabled else None
-            if disabled:
-                self.end_everything(session, row.id)
-            action = "user.disabled" if disabled else "user.enabled"
-            self._audit.append(session, Event(action, actor.user_id, row.id, row.id))
+    def set_role(self, actor: Actor, username: str, role: str) -> User:
+        """In force at once, in open tabs and for access tokens, too. Of a guest it takes back what
+        was lent; else it ends nothing. Raises `InvalidInput`, and `Conflict` for the last
+        administrator.
+        """
+        if role not in ROLES:
+            raise InvalidInput({"role": "The role is administrator, member or guest."})
+        with self._changing(actor, username) as (session, row):
+            before = row.role
+            if role != before:
+                if role != "administrator":
+                    self.keep_an_administrator(session, row)
+                row.role = role
+                if role == "guest":  # whose own keys are lent no longer
+                    self._take_back(session, row.id)
+                self._record(session, actor, "user.role-changed", row, before=before, role=role)
             return to_user(row)
 
+    def set_disabled(self, actor: Actor, username: str, disabled: bool) -> User:
+        """Disabling ends sessions and leases in the same transaction. Enabling somebody who waits
+        for approval is `approve`.
+        """
+        with self._changing(actor, username) as (session, row):
+            if row.awaits_approval_since is not None and not disabled:
+                return self._approve(session, actor, row)
+            if disabled:
+                self.keep_an_administrator(session, row)
+                self.end_everything(session, row.id)
+            row.disabled_at = self._clock() if disabled else None
+            self._record(session, actor, "user.disabled" if disabled else "user.enabled", row)
+            return to_user(row)
+
+    def approve(self, actor: Actor, username: str) -> User:
+        """Lets in somebody who has signed up. Raises `Conflict` if they do not wait."""
+        with self._changing(actor, username) as (session, row):
+            if row.awaits_approval_since is None:
+                raise Conflict(NOT_WAITING)
+            return self._approve(session, actor, row)
+
+    def _approve(self, session: Session, actor: Actor, row: UserRow) -> User:
+        row.awaits_approval_since = row.disabled_at = None
+        self._record(session, actor, "user.approved", row)
+        return to_user(row)
+
+    def refuse(self, actor: Actor, username: str) -> None:
+        """Takes away somebody who has signed up and waits. Raises `Conflict` if they do not."""
+        with self._changing(actor, username) as (session, row):
+            if row.awaits_approval_since is None:
+                raise Conflict(NOT_WAITING)
+            self._record(session, actor, "user.refused", row)
+            session.delete(row)
+
+    def end_sessions(self, actor: Actor, username: str) -> None:
+        """Signs the user out everywhere and takes back what was lent."""
+        with self._changing(actor, username) as (session, row):
+            self.end_everything(session, row.id)
+            self._record(session, actor, "user.signed-out", row)
+
+    def delete(self, actor: Actor, username: str) -> None:
+        """Deletes the account and all that Papita has of it; stored keys are gone for good."""
+        with self._changing(actor, username) as (session, row):
+            self.remove(session, row, actor_id=actor.user_id)
+
+    def remove(self, session: Session, row: UserRow, *, actor_id: str) -> None:
+        """Deletes a user in the caller's transaction, which has passed `one_at_a_time`. Projects
+        that hold data of the user are told later (`papita_core.users.models.Erasure`). Raises
+        `Conflict` for the last administrator.
+        """
+        self.keep_an_administrator(session, row)
+        self.end_everything(session, row.id)
+        session.delete(row)
+        session.flush()
+        self._audit.append(session, Event("user.deleted", actor_id, row.id, row.id))
+
+    def keep_an_administrator(self, session: Session, row: UserRow) -> None:
+        """Raises `Conflict` if nobody but this user administers. The caller's transaction has
+        passed `one_at_a_time`, or two would each leave the other as the last one.
+        """
+        if row.role != "administrator" or row.disabled_at is not None:
+            return
+        other = session.scalar(
+            select(UserRow.id)
+            .where(
+                UserRow.role == "administrator",
+                UserRow.disabled_at.is_(None),
+                UserRow.id != row.id,
+            )
+            .limit(1)
+        )
+        if other is None:
+            raise Conflict("This is the last administrator. Make another one first.")
+
     def reset_password(self, actor: Actor, username: str, password: str) -> None:
-        """Sets a password and ends every session of the user. Raises `InvalidInput`."""
-        actor.require("users:manage")
+        """Sets a password and ends every session of the user. For the host alone: in the portal
+        administrators make links (`LinkService`). Raises `InvalidInput`.
+        """
+        _require_operator(actor)
         problem = problem_with(password, username=normalise_username(username))
         if problem:
             raise InvalidInput({"password": problem})
         encoded = hash_password(password)
-        with self._database.write() as session:
-            row = self._named(session, username)
-            row.password_hash = encoded
-            self.end_everything(session, row.id)
-            self._audit.append(session, Event("user.password-reset", actor.user_id, row.id, row.id))
+        with self._changing(actor, username) as (session, row):
+            self.put_password(session, row, encoded, actor_id=actor.user_id)
+
+    def put_password(
+        self, session: Session, row: UserRow, encoded: str, *, actor_id: str
+    ) -> None:
+        """Sets a checked password in the caller's transaction; ends all sessions and leases."""
+        row.password_hash = encoded
+        row.reset_asked_at = None
+        self.end_everything(session, row.id)
+        session.flush()
+        self._audit.append(session, Event("user.password-reset", actor_id, row.id, row.id))
 
     def end_everything(self, session: Session, user_id: str) -> None:
-        """Ends the user's sign-in sessions and leases, in the caller's transaction."""
+        """Ends the user's sign-in sessions and leases, and takes back links for a new password, in
+        the caller's transaction.
+        """
         now = self._clock()
+        session.execute(
+            update(OneTimeLink)
+            .where(
+                OneTimeLink.user_id == user_id,
+                OneTimeLink.used_at.is_(None),
+                OneTimeLink.revoked_at.is_(None),
+            )
+            .values(revoked_at=now)
+        )
         session.execute(
             update(SessionRow)
             .where(SessionRow.user_id == user_id, SessionRow.ended_at.is_(None))
-            .values(ended_at=now)
+            .values(ended_at=now, ticket_hash=None)
         )
+        self._take_back(session, user_id)
+
+    def _take_back(self, session: Session, user_id: str) -> None:
         session.execute(
             update(LeaseRow)
             .where(LeaseRow.user_id == user_id, LeaseRow.revoked_at.is_(None))
-            .values(revoked_at=now)
+            .values(revoked_at=self._clock())
         )
+
+    @contextmanager
+    def _changing(self, actor: Actor, username: str) -> Iterator[tuple[Session, UserRow]]:
+        """One change of a user by somebody who manages users and has just proved who they are."""
+        actor.require("users:manage")
+        actor.require_proof(self._clock())
+        with self._database.write() as session:
+            self._database.one_at_a_time(session)
+            yield session, self._named(session, username)
+
+    def _record(
+        self, session: Session, actor: Actor, action: str, row: UserRow, **details: str
+    ) -> None:
+        session.flush()
+        event = Event(action, actor.user_id, row.id, row.id, details=details)
+        self._audit.append(session, event)
 
     def _named(self, session: Session, username: str) -> UserRow:
         row = session.scalar(
             select(UserRow).where(UserRow.username == normalise_username(username))
         )
         if row is None:
-            raise NotFound("There is no user of this name.")
+            raise NotFound(NO_SUCH_USER)
         return row
+
+
+def _require_operator(actor: Actor) -> None:
+    if actor.role != "operator":
+        raise Forbidden(
+            "Passwords of others are set on the host alone. Make a link in their place."
+        )
 
 
 def normalise_username(username: str) -> str:
@@ -186,6 +380,12 @@ def email_key(email: str | None) -> str | None:
 
 def checked_hash(new: NewUser) -> str:
     """Checks all fields at once and hashes the password. Raises `InvalidInput`."""
+    check(new)
+    return hash_password(new.password)
+
+
+def check(new: NewUser) -> None:
+    """Checks all fields at once. Raises `InvalidInput`."""
     errors: dict[str, str] = {}
     username = normalise_username(new.username)
     if not USERNAME.fullmatch(username):
@@ -200,12 +400,11 @@ def checked_hash(new: NewUser) -> str:
         errors["email"] = "This is not an e-mail address."
     if new.role not in ROLES:
         errors["role"] = "The role is administrator, member or guest."
-    problem = problem_with(new.password, username=username)
+    problem = problem_with(new.password, username=username, words=(new.display_name, email))
     if problem:
         errors["password"] = problem
     if errors:
         raise InvalidInput(errors)
-    return hash_password(new.password)
 
 
 def to_user(row: UserRow) -> User:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 
 from papita_core.audit.service import AuditLog
 from papita_core.clock import Clock, utc_now
@@ -33,7 +33,7 @@ class SetupService:
 
     def pending(self) -> bool:
         """Whether there is no user yet."""
-        return self._users.count() == 0
+        return not self._users.anybody()
 
     def issue_code(self) -> str:
         """A fresh code; earlier ones stop working. 80 bits, in groups of four."""
@@ -67,7 +67,7 @@ class SetupService:
                 )
                 .returning(SetupCodeRow.code_hash)
             )
-            if used is None or session.scalar(select(func.count()).select_from(UserRow)):
+            if used is None or session.scalar(select(UserRow.id).limit(1)):
                 raise SetupRefused
             return self._users.add(session, new, encoded, actor_id="setup")
 
