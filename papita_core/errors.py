@@ -25,7 +25,7 @@
     ├── TooManyAttempts           429  carries `retry_after` in seconds
     ├── BudgetExceeded            429  carries `retry_after` and the `budget`, in numbers
     ├── SetupRefused              403
-    ├── LinkRefused               410  carries the `reason`: unknown, used, revoked, expired, disabled
+    ├── LinkRefused               410  carries the `reason`, for example `used`
     ├── TokenRequestRefused       400  RFC 6749 section 5.2; carries `oauth_error`
     ├── ProjectUnavailable        503
     ├── VaultSealed               503
@@ -149,7 +149,9 @@ class SignUpClosed(Forbidden):
 
 
 class LinkRefused(PapitaError):
-    """An invitation or a link for a new password that does not serve; `reason` says why."""
+    """An invitation or a link for a new password that does not serve. `reason` is unknown, used,
+    revoked, expired or disabled.
+    """
 
     code = "link-refused"
     title = "This link does not serve"

@@ -126,7 +126,9 @@ def conditions(wanted: UserFilter) -> list[ColumnElement[bool]]:
     words = searchable(wanted.text.replace("\0", "\ufffd")).split()
     found = [_USER.c.search_key.contains(word, autoescape=True) for word in words]
     if wanted.role is not None:
-        found.append(_ADMINISTRATOR if wanted.role == "administrator" else _USER.c.role == wanted.role)
+        found.append(
+            _ADMINISTRATOR if wanted.role == "administrator" else _USER.c.role == wanted.role
+        )
     return [*found, *_IN_STATE.get(wanted.state or "", ())]
 
 
@@ -164,7 +166,7 @@ def listed(row: Row[*tuple[Any, ...]]) -> ListedUser:
     )
 
 
-def matching(wanted: UserFilter) -> Select[tuple[int]]:
+def matching(wanted: UserFilter) -> Select[int]:
     """How many fit. Raises `InvalidInput`."""
     return select(func.count()).select_from(_USER).where(*conditions(wanted))
 

@@ -172,9 +172,7 @@ class LinkService:
         row, url = self._new(actor, RESET, now + RESET_LIFE)
         with self._database.write() as session:
             name = normalise_username(username).replace("\0", "\ufffd")
-            user = session.scalar(
-                select(UserRow).where(UserRow.username == name).with_for_update()
-            )
+            user = session.scalar(select(UserRow).where(UserRow.username == name).with_for_update())
             if user is None:
                 raise NotFound(NO_SUCH_USER)
             if user.disabled_at is not None:
@@ -220,9 +218,7 @@ class LinkService:
             vouched = invitation.email is not None and email_key(email) == email_key(
                 invitation.email
             )
-            user = self._users.add(
-                session, new, encoded, actor_id="invitation", vouched=vouched
-            )
+            user = self._users.add(session, new, encoded, actor_id="invitation", vouched=vouched)
             details = {"role": invitation.role}
             self._audit.append(
                 session,

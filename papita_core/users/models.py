@@ -26,7 +26,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from papita_core.db import Base, UtcDateTime
 from papita_core.vault.models import Sealed
 
-
 SEARCH_KEY = 600  # characters
 FEW = {
     "administrators": "role = 'administrator'",

@@ -299,9 +299,7 @@ class UserService:
         with self._changing(actor, username) as (session, row):
             self.put_password(session, row, encoded, actor_id=actor.user_id)
 
-    def put_password(
-        self, session: Session, row: UserRow, encoded: str, *, actor_id: str
-    ) -> None:
+    def put_password(self, session: Session, row: UserRow, encoded: str, *, actor_id: str) -> None:
         """Sets a checked password in the caller's transaction; ends all sessions and leases."""
         row.password_hash = encoded
         row.reset_asked_at = None

@@ -110,10 +110,11 @@ class SignUpService:
             if user is not None:
                 user.reset_asked_at = self._clock()
                 session.flush()
+            user_id = None if user is None else user.id
             event = Event(
                 "user.reset-asked",
-                owner_id=user and user.id,
-                subject_id=user and user.id,
+                owner_id=user_id,
+                subject_id=user_id,
                 outcome="ok" if user is not None else "unknown",
                 details={"address": address[:64]},
             )

@@ -83,6 +83,75 @@ def test_users_are_added_listed_disabled_enabled_and_reset(house: House, command
     assert house.papita.audit.verify() == []
 
 
+def test_roles_invitations_and_links(house: House, command: Command):
+    house.user("ada", "administrator")
+    assert well(add(command, "gus", "--role", "guest")) == "added gus (guest)\n"
+    assert well(command("users", "role", "gus", "member")) == "gus is member\n"
+    refused(command("users", "role", "ada", "guest"), 1, "last administrator")
+    refused(command("users", "role", "gus", "owner"), 2)
+    refused(command("users", "invite", "--hours", "721"), 2, "30 days")
+    invited = well(command("users", "invite", "--role", "administrator", "--note", "for Bea"))
+    assert invited.startswith("http://localhost:3000/?invite=")
+    token = invited.strip().partition("=")[2]
+    listed = well(command("users", "invitations"))
+    assert token not in listed
+    link_id, role, _, _, note = listed.strip().split("\t")
+    assert (role, note) == ("administrator", "for Bea")
+    assert well(command("users", "invitations", "--revoke", link_id)) == "revoked\n"
+    assert well(command("users", "invitations")) == ""
+    reset = well(command("users", "reset-link", "gus")).strip()
+    house.papita.links.set_password(reset.partition("?reset=")[2], "a fresh one 7")
+    assert house.papita.sign_in.authenticate("gus", "a fresh one 7")
+
+
+def test_users_are_found_approved_signed_out_and_deleted(house: House, command: Command):
+    house.user("ada", "administrator")
+    well(command("users", "policy", "sign-up", "approval"))
+    for name in ("ana", "ben"):
+        house.papita.sign_up.sign_up(NewUser(name, PASSWORD, name.title()))
+    waiting = well(command("users", "list", "--state", "waiting", "--search", "BEN"))
+    assert waiting == "ben\tmember\twaiting\t-\n"
+    assert well(command("users", "approve", "ben")) == "approved ben\n"
+    assert "gone" in well(command("users", "refuse", "ana"))
+    refused(command("users", "approve", "ben"), 1, "does not wait")
+    ben = house.papita.users.by_username("ben")
+    assert ben is not None
+    house.papita.sessions.start(ben.id)
+    house.papita.sign_up.forgotten("ben")
+    long = well(command("users", "list", "--long", "--role", "member")).strip().split("\t")
+    assert long[4] == "Ben"
+    assert long[5].startswith("20")
+    assert long[6:] == ["-", "asked-for-reset"]
+    assert "ended" in well(command("users", "sign-out", "ben"))
+    assert house.papita.sessions.of_user(ben.id) == []
+    assert "second factors" in well(command("users", "reset-second-factor", "ben"))
+    refused(command("users", "delete", "ben"), 1, "--yes")
+    assert "deleted" in well(command("users", "delete", "ben", "--yes"))
+    refused(command("users", "delete", "ada", "--yes"), 1, "last administrator")
+    assert well(command("users", "list")) == "ada\tadministrator\tenabled\t-\n"
+
+
+def test_policies_and_lock_outs(house: House, command: Command):
+    assert well(command("users", "policy")).splitlines() == [
+        "second-factor\tnobody",
+        "sign-up\tclosed",
+        "link-by-email\tno",
+    ]
+    assert well(command("users", "policy", "sign-up", "open")) == "sign-up\topen\n"
+    refused(command("users", "policy", "sign-up", "perhaps"), 2, "closed, approval, open")
+    refused(command("users", "policy", "nothing"), 2, "second-factor")
+    user_id = house.user("ana")
+    limit = Limit("test.account", 1, timedelta(minutes=5))
+    for who, key in ((user_id, "a"), (None, "b")):
+        house.papita.limits.hit(Try(limit, key, user_id=who, address="192.0.2.1"))
+    assert len(well(command("users", "lockouts")).splitlines()) == 2
+    line = well(command("users", "lockouts", "--user", "ana")).strip().split("\t")
+    assert line[:4] == ["test.account", "ana", "192.0.2.1", "1"]
+    assert well(command("users", "lockouts", "--user", "ana", "--clear")) == "cleared 1\n"
+    assert well(command("users", "lockouts", "--clear")) == "cleared 1\n"
+    assert well(command("users", "lockouts")) == ""
+
+
 def test_help_and_version_are_no_errors(command: Command):
     assert "users" in well(command("--help"))
     assert "--password-stdin" in well(command("users", "add", "--help"))
