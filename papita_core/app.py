@@ -23,8 +23,8 @@ from papita_core.users.access_tokens import AccessTokenService
 from papita_core.users.account import AccountService
 from papita_core.users.factors import FactorService
 from papita_core.users.limits import LimitService
-from papita_core.users.passkeys import PasskeyService
 from papita_core.users.links import LinkService
+from papita_core.users.passkeys import PasskeyService
 from papita_core.users.policies import PolicyService
 from papita_core.users.preferences import PreferenceService
 from papita_core.users.recovery import RecoveryService
@@ -32,8 +32,8 @@ from papita_core.users.service import UserService
 from papita_core.users.sessions import SessionService
 from papita_core.users.setup import SetupService
 from papita_core.users.sign_in import SignInService
-from papita_core.users.totp import TotpService
 from papita_core.users.sign_up import SignUpService
+from papita_core.users.totp import TotpService
 from papita_core.vault.keyring import KeyRing
 from papita_core.vault.master_key import client_secret
 from papita_core.vault.rotation import KeyRotation

@@ -82,7 +82,7 @@ def sign_out(papita: Papita, args: argparse.Namespace) -> int:
 def delete(papita: Papita, args: argparse.Namespace) -> int:
     if not args.yes:
         raise Conflict("This cannot be undone. Say --yes to delete the account and its keys.")
-    papita.users.delete(OPERATOR, args.name)
+    papita.account.delete(OPERATOR, papita.users.listed(OPERATOR, args.name).id)
     print("deleted, with all keys")
     return 0
 
@@ -214,5 +214,7 @@ def _register_links(group: Group) -> None:
     new.add_argument("--email", default="", help="of whoever is invited")
     new.add_argument("--note", default="", help="for administrators to read")
     new.add_argument("--hours", type=int, default=168, help="1 to 720; default: 168, a week")
-    pending = add_command(group, "invitations", invitations, "id, role, end, e-mail and note of each")
+    pending = add_command(
+        group, "invitations", invitations, "id, role, end, e-mail and note of each"
+    )
     pending.add_argument("--revoke", metavar="ID", help="take one back")

@@ -1,4 +1,4 @@
-"""User accounts: making, finding, changing and deleting them.
+"""User accounts: making, finding and changing them; deleting is in `account`.
 
 Whoever changes somebody else's account manages users and has just proved who they are. There is
 always an administrator who can come in.
@@ -252,22 +252,6 @@ class UserService:
         with self._changing(actor, username) as (session, row):
             self.end_everything(session, row.id)
             self._record(session, actor, "user.signed-out", row)
-
-    def delete(self, actor: Actor, username: str) -> None:
-        """Deletes the account and all that Papita has of it; stored keys are gone for good."""
-        with self._changing(actor, username) as (session, row):
-            self.remove(session, row, actor_id=actor.user_id)
-
-    def remove(self, session: Session, row: UserRow, *, actor_id: str) -> None:
-        """Deletes a user in the caller's transaction, which has passed `one_at_a_time`. Projects
-        that hold data of the user are told later (`papita_core.users.models.Erasure`). Raises
-        `Conflict` for the last administrator.
-        """
-        self.keep_an_administrator(session, row)
-        self.end_everything(session, row.id)
-        session.delete(row)
-        session.flush()
-        self._audit.append(session, Event("user.deleted", actor_id, row.id, row.id))
 
     def keep_an_administrator(self, session: Session, row: UserRow) -> None:
         """Raises `Conflict` if nobody but this user administers. The caller's transaction has

@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
 from papita_core.errors import SignInRefused
+from papita_core.users.limits import Limit, Try
+from papita_core.users.service import NewUser
 from tests.papita_core.house import KEY, PASSWORD, ROOT, House
 from tests.papita_core.starter import Done, Starter
 

@@ -162,7 +162,7 @@ def test_links_end_with_the_rights_of_who_made_them(house: House, way: str):
     {
         "disable": lambda: papita.users.set_disabled(OPERATOR, "eve", True),
         "lower": lambda: papita.users.set_role(OPERATOR, "eve", "member"),
-        "delete": lambda: papita.users.delete(OPERATOR, "eve"),
+        "delete": lambda: papita.account.delete(OPERATOR, eve.user_id),
     }[way]()
     assert why(lambda: accept(house, invited.token, "mole")) == "revoked"
     assert why(lambda: papita.links.set_password(reset.token, NEW)) == "revoked"

@@ -43,8 +43,15 @@ def changes(house: House) -> dict[str, Change]:
         "approve": users.approve,
         "refuse": users.refuse,
         "end sessions": users.end_sessions,
-        "delete": users.delete,
+        "delete": lambda actor, name: delete(house, actor, name),
     }
+
+
+def delete(house: House, actor: Actor, name: str) -> None:
+    row = house.papita.users.listed(OPERATOR, name)
+    # One's own is confirmed by name, those of others are not.
+    confirmation = name if row.id == actor.user_id else None
+    house.papita.account.delete(actor, row.id, confirmation=confirmation)
 
 
 def waiting(house: House, name: str) -> None:
@@ -84,11 +91,12 @@ def test_a_name_is_given_once_however_it_is_spelled(house: House):
 @pytest.mark.parametrize("role", ["member", "guest"])
 def test_only_who_manages_users_may(house: House, role: str):
     actor, users = house.sign_in("eve", role), house.papita.users
-    uses: dict[str, Callable[[], object]] = {
-        name: lambda change=change: change(actor, "eve") for name, change in changes(house).items()
-    }
+    house.user("ben")
+    uses: list[Callable[[], object]] = [
+        lambda change=change: change(actor, "ben") for change in changes(house).values()
+    ]
     for use in (
-        *uses.values(),
+        *uses,
         lambda: users.create(actor, NewUser("x", PASSWORD, role="administrator")),
         lambda: users.reset_password(actor, "eve", PASSWORD),
         lambda: users.list(actor),
@@ -100,7 +108,7 @@ def test_only_who_manages_users_may(house: House, role: str):
     ):
         with pytest.raises(Forbidden):
             use()
-    assert users.count() == 1
+    assert users.count() == 2
 
 
 def test_a_token_of_an_administrator_manages_nobody(house: House):
@@ -201,7 +209,7 @@ def test_who_cannot_come_in_does_not_count_as_an_administrator(house: House):
     users.set_disabled(OPERATOR, "bea", True)
     with pytest.raises(Conflict):
         users.set_role(OPERATOR, "ada", "member")
-    users.delete(OPERATOR, "bea")  # is none of whom there has to be one
+    delete(house, OPERATOR, "bea")  # is none of whom there has to be one
 
 
 # --- roles ---
@@ -314,7 +322,7 @@ def test_what_is_deleted_is_gone(house: House):
     ben = house.sign_in("ben")
     house.key(ben)
     token = house.project_token(ben)
-    house.papita.users.delete(OPERATOR, "ben")
+    delete(house, OPERATOR, "ben")
     assert house.papita.users.by_username("ben") is None
     assert house.papita.sessions.of_user(ben.user_id) == []
     with pytest.raises(Unauthenticated):
@@ -476,21 +484,22 @@ def test_ten_thousand_users(house: House):
     every += [UserFilter(role=role) for role in ("administrator", "guest")]
     for wanted in (UserFilter(), *every):
         took = _fastest(lambda wanted=wanted: users.page(OPERATOR, wanted, limit=25))
-        assert took < 0.03, wanted
-    assert _fastest(lambda: users.page(OPERATOR, cursor="user09000", limit=25)) < 0.02
-    assert _fastest(lambda: users.counts(OPERATOR)) < 0.02
-    assert _fastest(lambda: users.names(OPERATOR)) < 0.02
+        assert took < 0.02, wanted
+    assert _fastest(lambda: users.page(OPERATOR, cursor="user09000", limit=25)) < 0.01
+    assert _fastest(lambda: users.counts(OPERATOR)) < 0.01
+    assert _fastest(lambda: users.names(OPERATOR)) < 0.01
     assert _fastest(house.papita.setup.pending) < 0.005
     assert len(users.page(OPERATOR, UserFilter("person 0999")).items) == 11
     assert users.counts(OPERATOR).disabled == 10
 
 
 def _fastest(call: Callable[[], object]) -> float:
+    """Seconds of this thread, which SQLite works in, however busy the machine is."""
     taken = []
     for _ in range(5):
-        begin = time.perf_counter()
+        begin = time.thread_time()
         call()
-        taken.append(time.perf_counter() - begin)
+        taken.append(time.thread_time() - begin)
     return min(taken)
 
 
