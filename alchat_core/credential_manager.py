@@ -37,6 +37,7 @@ ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a
 CHECK_PATH = "/api/leases/check"
 CHECK_SECONDS = 5.0
 USAGE_PATH = "/api/usage"
+ERASURES_PATH = "/api/erasures"
 MAX_CHECKED = 500
 MAX_TOKENS = 1000
 
@@ -79,6 +80,15 @@ class Ended:
     lease_id: str
     credential_id: str
     code: str
+
+
+@dataclass(frozen=True, slots=True)
+class DueErasure:
+    """A user who was deleted in Papita. `final`: it may be confirmed that nothing is left."""
+
+    user_id: str
+    username: str
+    final: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +188,31 @@ class CredentialManager:
         return await self._papita.request(
             "POST", USAGE_PATH, auth=self._client(), json={"records": list(records)}
         )
+
+    async def erasures(self) -> list[DueErasure]:
+        """The deleted users whose data is still to be deleted here.
+
+        Raises `PapitaCallError` and `RunError`.
+        """
+        answer = await self._papita.request("GET", ERASURES_PATH, auth=self._client())
+        listed = answer.body.get("erasures")
+        if answer.status != 200 or not isinstance(listed, list):
+            raise PapitaCallError(reached=True)
+        try:
+            return [
+                DueErasure(item["userId"], item["username"], item["final"] is True)
+                for item in listed
+            ]
+        except (KeyError, TypeError):
+            raise PapitaCallError(reached=True) from None
+
+    async def confirm_erasure(self, user_id: str) -> None:
+        """Raises `PapitaCallError` and `RunError`."""
+        path = f"{ERASURES_PATH}/{quote(user_id, safe='')}"
+        answer = await self._papita.request("DELETE", path, auth=self._client())
+        # Another AL-Chat on the same database may have said so before.
+        if answer.status not in (204, 404):
+            raise PapitaCallError(reached=True)
 
     async def _exchanged(self, place: _Place, user: User) -> _ProjectToken:
         """A new project token; those who wait for the same one share one exchange."""

@@ -101,5 +101,6 @@ _REQUESTS = {
     "/api/credentials": "loan",
     "/api/leases/check": "check",
     "/api/usage": "usage",
+    "/api/erasures": "erasures",
     "/api/.well-known/jwks.json": "keys",
 }

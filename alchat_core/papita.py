@@ -52,7 +52,7 @@ class PapitaClient:
     ) -> PapitaAnswer:
         """One call, of `within` seconds at most; `arguments` are aiohttp's.
 
-        Raises `PapitaCallError` where there is no JSON object to return.
+        Raises `PapitaCallError` where there should be a JSON object to return, and is none.
         """
         if (request_id := logs.request_id()) is not None:
             headers = {**arguments.pop("headers", {}), "X-Request-Id": request_id}
@@ -89,6 +89,8 @@ class PapitaClient:
                 retry_after = _seconds(response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             raise PapitaCallError(reached=False) from None
+        if status == 204:
+            return PapitaAnswer(status, {}, retry_after)
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError:

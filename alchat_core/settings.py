@@ -121,6 +121,12 @@ class Settings(BaseSettings):
         description="Seconds between two questions to Papita whether the keys of the answers that"
         " are being written may still be used; 0 never asks.",
     )
+    alchat_erasure_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds between two questions to Papita which users were deleted there, so"
+        " that what AL-Chat has of them is deleted, too; 0 never asks.",
+    )
     alchat_responses_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("https://api.openai.com",),
         description="Origins of providers, comma-separated, that are asked by the Responses API;"

@@ -8,10 +8,13 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from alchat_core.accounts.erasures import Erasures
+from alchat_core.accounts.service import AccountService
 from alchat_core.api import description, problems, tracing
 from alchat_core.api.deps import Services, bearer
 from alchat_core.api.lane import Lane
 from alchat_core.api.routes import (
+    account,
     answers,
     assistants,
     attachments,
@@ -74,11 +77,12 @@ def create_app(settings: Settings) -> FastAPI:
             metrics=metrics,
         )
         attached = AttachmentService(settings, database, Files(settings.attachments))
+        credentials = CredentialManager(settings, papita)
         service = RunService(
             settings,
             database,
             events,
-            CredentialManager(settings, papita),
+            credentials,
             provider,
             attached,
             metrics,
@@ -89,6 +93,8 @@ def create_app(settings: Settings) -> FastAPI:
             undo_minutes=settings.alchat_undo_minutes,
             temporary_minutes=settings.alchat_temporary_minutes,
         )
+        accounts = AccountService(database, service, attached, housekeeping)
+        erasures = Erasures(accounts, credentials, settings.alchat_erasure_seconds)
         app.state.services = Services(
             settings=settings,
             database=database,
@@ -101,6 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
             exports=Exports(database),
             shares=ShareService(database, limit=settings.alchat_max_shares),
             imports=ImportService(settings, database, imports.known_parameters),
+            accounts=accounts,
             attachments=attached,
             runs=service,
             toolbox=service.toolbox,
@@ -111,10 +118,12 @@ def create_app(settings: Settings) -> FastAPI:
         await service.start()
         await housekeeping.start()
         await attached.start()
+        erasures.start()
         events.start()
         try:
             yield
         finally:
+            await erasures.stop()
             await service.stop(settings.alchat_stop_timeout)
             await housekeeping.stop()
             await events.stop()
@@ -175,6 +184,7 @@ def create_app(settings: Settings) -> FastAPI:
         imports.router,
         shares.router,
         tool_servers.router,
+        account.router,
     ):
         app.include_router(router, dependencies=[Depends(bearer)], responses=refusal)
     return app

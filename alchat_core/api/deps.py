@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
+from alchat_core.accounts.service import AccountService
 from alchat_core.attachments.service import AttachmentService
 from alchat_core.auth import User, Verifier
 from alchat_core.conversations.assistants import AssistantService
@@ -44,6 +45,7 @@ class Services:
     exports: Exports
     imports: ImportService
     shares: ShareService
+    accounts: AccountService
     attachments: AttachmentService
     runs: RunService
     toolbox: Toolbox

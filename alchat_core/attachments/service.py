@@ -199,6 +199,20 @@ class AttachmentService:
         async with self._turn:
             await self._remove(await self._database.write(unit))
 
+    async def forget_user(self, owner: str) -> int:
+        """All files of a user go; how many there were."""
+
+        def unit(connection: Connection) -> tuple[list[str], int]:
+            ids = list(
+                connection.scalars(select(attachments.c.id).where(attachments.c.owner == owner))
+            )
+            return _delete(connection, ids), len(ids)
+
+        async with self._turn:
+            sha256s, count = await self._database.write(unit)
+            await self._remove(sha256s)
+        return count
+
     async def drop_unused(self, owner: str) -> None:
         """After an assistant lost files: those go that nothing else has."""
         mine = (attachments.c.owner == owner) & attachments.c.sent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alchat_core.client.account import AccountCalls
 from alchat_core.client.answers import AnswerCalls
 from alchat_core.client.assistants import AssistantCalls
 from alchat_core.client.attachments import AttachmentCalls
@@ -23,5 +24,6 @@ class UserClient(
     ToolCalls,
     UsageCalls,
     TranscriptionCalls,
+    AccountCalls,
 ):
     """All that one user can ask for. Raises `AlChatError`."""

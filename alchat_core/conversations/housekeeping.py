@@ -155,7 +155,7 @@ class Housekeeping:
             await delete_for_good(self._database, conversation_id)
         await self._database.scrub()
         if now >= self._index_due:
-            await self._clean_index()
+            await self.clean_index()
         return len(found)
 
     async def _look_on(self) -> None:
@@ -167,8 +167,10 @@ class Housekeeping:
             except Exception as error:  # noqa: BLE001 - the next look may do better
                 log.warning("housekeeping failed: %s", describe(error))
 
-    async def _clean_index(self) -> None:
-        """FTS5 only marks words as gone; merging all its parts leaves them out."""
+    async def clean_index(self) -> None:
+        """FTS5 only marks words as gone; merging all its parts leaves them out. This does it at
+        once; it is done every hour anyway.
+        """
         self._index_due = now_ms() + INDEX_EVERY_MS
         if not self._database.sqlite:
             return

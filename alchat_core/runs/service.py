@@ -419,6 +419,22 @@ class RunService:
             await self._attachments.forget(conversation_id)
             await self._conversations.delete_for_good(conversation_id)
 
+    async def drop_user(self, owner: str, conversation_ids: Sequence[str]) -> None:
+        """Stops all that is being written for a user, whose conversations these are, and
+        tells the followers; nothing more of it is stored.
+        """
+        for conversation_id in conversation_ids:
+            self.titles.drop(conversation_id)
+        tasks = []
+        for live in [one for one in self._live.values() if one.user.id == owner]:
+            live.ending = STOPPED
+            await self.events.discard(live.id, STOPPED)
+            if live.task is not None:
+                live.task.cancel()
+                tasks.append(live.task)
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._settings.alchat_stop_timeout)
+
     async def models(self, user: User) -> tuple[tuple[Listed, ...], str | None]:
         """Models of the user's credential for a chat, the default first; the one that transcribes,
         if there is one. Raises `RunError`.

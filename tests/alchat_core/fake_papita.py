@@ -83,7 +83,8 @@ class FakePapita:
 
     `loans` counts what was lent to each user, `runs` says for which runs, `request_ids` in which
     requests, `checks` holds the pairs of each question whether leases still stand, `usage` what was
-    reported, by its id. `tool_tokens` are those of tool servers, by their URLs.
+    reported, by its id. `erasures` are deleted users by their ids: name, and whether it is final;
+    `confirmed` of whom nothing is left. `tool_tokens` are those of tool servers, by their URLs.
     """
 
     def __init__(self) -> None:
@@ -100,6 +101,9 @@ class FakePapita:
         self.loans: Counter[str] = Counter()
         self.runs: dict[str, list[str | None]] = defaultdict(list)
         self.request_ids: dict[str, list[str | None]] = defaultdict(list)
+        self.erasures: dict[str, tuple[str, bool]] = {}
+        self.erasures_known = True
+        self.confirmed: list[str] = []
         self.checks: list[list[tuple[str, str]]] = []
         self.usage: dict[str, dict[str, Any]] = {}
         self.budget: dict[str, Any] | None = None
@@ -152,6 +156,9 @@ class FakePapita:
         self.budget = None
         self.ended.clear()
         self.checks.clear()
+        self.erasures.clear()
+        self.erasures_known = True
+        self.confirmed.clear()
 
     def forget_tokens(self) -> None:
         """Project tokens given out so far open nothing any more."""
@@ -211,6 +218,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts.path == "/api/credentials":
             if not self._misbehave("credential"):
                 self._credential(parse_qs(parts.query))
+        elif parts.path == "/api/erasures" and self.owner.erasures_known:
+            self._erasures()
         else:
             self._answer(404, {"code": "not-found"})
 
@@ -226,6 +235,29 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"code": "not-found"})
         elif not self._misbehave("token"):
             self._exchange({name: values[0] for name, values in parse_qs(body).items()})
+
+    def do_DELETE(self) -> None:
+        user_id = self.path.removeprefix("/api/erasures/")
+        if not self._is_client():
+            return
+        if user_id not in self.owner.erasures:
+            self._answer(404, {"code": "not-found"})
+        elif not self.owner.erasures[user_id][1]:
+            self._answer(409, {"code": "conflict"})
+        else:
+            del self.owner.erasures[user_id]
+            self.owner.confirmed.append(user_id)
+            self.send_response(204)
+            self.end_headers()
+
+    def _erasures(self) -> None:
+        if not self._is_client():
+            return
+        due = [
+            {"userId": user_id, "username": name, "askedAt": "2030-01-31T12:00:00Z", "final": final}
+            for user_id, (name, final) in tuple(self.owner.erasures.items())
+        ]
+        self._answer(200, {"erasures": due})
 
     def _is_client(self) -> bool:
         scheme, _, encoded = self.headers.get("Authorization", "").partition(" ")

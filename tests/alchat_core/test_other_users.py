@@ -56,6 +56,7 @@ OWN: dict[str, dict[str, Any]] = {
     "POST /api/attachments": {"params": {"name": "a.txt"}, "data": b"hello"},
     "POST /api/assistants": {"json": {"name": "helper", "prompt": "Be brief."}},
     "POST /api/transcriptions": {"files": {"file": ("speech", recording())}},
+    "DELETE /api/account": {"params": {"confirm": "stranger"}},
     "GET /api/tool-servers": {},
     "POST /api/tool-servers": {"json": {"name": "tools", "url": "https://tools.example/mcp"}},
 }
