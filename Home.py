@@ -4,6 +4,7 @@ import streamlit as st
 
 from portal import door, navigation, sign_in
 from portal.brand import show_logo
+from portal.door import enrolment
 from portal.frame import show_account
 from portal.pictures import address
 from portal.wiring import MARK
@@ -17,5 +18,9 @@ if user is None:
     st.stop()
 show_logo()
 show_account(user)
+if enrolment.needed(user):
+    enrolment.show_enrolment(user)
+    sign_in.watch_session(page)
+    st.stop()
 sign_in.watch_session(page)
 page.run()

@@ -17,12 +17,16 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from papita_core.errors import PapitaError
+from papita_core.users.factors import PASSKEY
+from papita_core.users.passkeys import Question
 from portal import sign_in, wiring
+from portal.components.passkey import forget, passkey_button
 from portal.dialogs import dialog
 from portal.session import current, remembered, require_user
 from portal.texts import N_, said, t
 
 ERRORS = "proof"
+PASSKEY_BUTTON = "proof"
 
 
 @dataclass(slots=True)
@@ -45,6 +49,7 @@ def first(then: Callable[[], object]) -> None:
         return
     waiting = remembered(Waiting)
     waiting.then, waiting.proved, waiting.problem = then, False, ""
+    forget(PASSKEY_BUTTON)
     _ask()
 
 
@@ -62,10 +67,26 @@ def _forget() -> None:
 
 @dialog(N_("Confirm that it is you"), icon=":material/lock:", on_dismiss=_forget)
 def _ask() -> None:
-    require_user("factors")
+    user = require_user("factors")
     waiting = remembered(Waiting)
     if waiting.proved:
         st.rerun(scope="app")
+    papita = wiring.services().papita
+    has = papita.factors.overview(user.actor)
+    passkeys = has.passkeys > 0 and papita.passkeys.unavailable is None
+    if passkeys:
+        passkey_button(
+            PASSKEY_BUTTON,
+            t("Use a passkey"),
+            ask=lambda: papita.passkeys.ask(user.session.user_id, "proof"),
+            on_answer=_check_passkey,
+            primary=not has.password,
+        )
+    if has.password or not passkeys:
+        _ask_for_password(waiting)
+
+
+def _ask_for_password(waiting: Waiting) -> None:
     with st.form("proof", border=False):
         st.text_input(
             t("Password"),
@@ -77,6 +98,15 @@ def _ask() -> None:
         if waiting.problem:
             st.error(waiting.problem, icon=":material/error:")
         st.form_submit_button(t("Confirm"), type="primary", width="stretch", on_click=_check)
+
+
+def _check_passkey(question: Question, answer: str) -> None:
+    require_user("factors")
+    wiring.services().papita.passkeys.verify(
+        question, "proof", answer, address=st.context.ip_address or ""
+    )
+    sign_in.prove(second_factor=PASSKEY)
+    remembered(Waiting).proved = True
 
 
 def _check() -> None:

@@ -131,13 +131,16 @@ class Look:
 
 @dataclass(slots=True)
 class SecondStep:
-    """Somebody whose password was right, and who still has to show one of these `kinds`."""
+    """Somebody whose password was right, and who still has to show one of these `kinds`. `method`
+    is how they came (`papita_core.users.sessions.METHODS`).
+    """
 
     user_id: str
     username: str
     kinds: tuple[str, ...]
     remember: bool
     until: float
+    method: str = "password"
 
     @property
     def expired(self) -> bool:

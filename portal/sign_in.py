@@ -8,6 +8,7 @@ the browser holds is a random handle in a HttpOnly cookie, set by `/auth/session
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,9 +24,10 @@ from papita_core.app import Papita
 from papita_core.errors import SignInRefused, TooManyAttempts, Unauthenticated
 from papita_core.users.service import User
 from portal import wiring
-from portal.session import CookieErrand, SignedIn, belongs_to, current, looked, tab
+from portal.session import CookieErrand, SecondStep, SignedIn, belongs_to, current, looked, tab
 from portal.texts import language, said, t
 
+SECOND_STEP_SECONDS = 600.0
 LIBRARY_STATE = ("name", "authentication_status", "username", "email", "roles", "logout")
 
 _COOKIE_JS = """
@@ -147,13 +149,13 @@ class _Model(AuthenticationModel):  # type: ignore[misc]
 
     def check_credentials(self, username: str, password: str) -> bool:
         try:
-            self._papita.sign_in.authenticate(
+            user = self._papita.sign_in.authenticate(
                 username, password, address=st.context.ip_address or ""
             )
         except (SignInRefused, TooManyAttempts) as error:
             self.refusal = said(error)
             return False
-        return True
+        return not owes_second_step(user)
 
     def _record_failed_login_attempts(self, username: str, reset: bool = False) -> None:
         """Papita counts them itself, and its counters time out."""
@@ -219,6 +221,8 @@ class _Authenticator(Authenticate):  # type: ignore[misc]
         elif self.authentication_controller.login(username, password):
             self.cookie_controller.set_cookie()
             st.rerun()
+        elif tab().second_step is not None:
+            st.rerun()
         else:
             refusal = self.authentication_controller.authentication_model.refusal
             problem.error(refusal or t("That did not work."), icon=":material/error:")
@@ -275,6 +279,18 @@ def show_form() -> None:
 def finish(user: User, **how: Any) -> None:
     """Signs in a user who has proved who they are; `how` is what `SessionService.start` takes."""
     _Authenticator(wiring.services().papita).sign_in(user, **how)
+
+
+def owes_second_step(user: User, *, method: str = "password", remember: bool = True) -> bool:
+    """Whether this user, who has shown the password or a link, has a second factor to show as well.
+    If so the door asks for it, and `finish` comes after that.
+    """
+    kinds = wiring.services().papita.factors.of(user.id)
+    if not kinds:
+        return False
+    until = time.monotonic() + SECOND_STEP_SECONDS
+    tab().second_step = SecondStep(user.id, user.username, kinds, remember, until, method)
+    return True
 
 
 def prove(*, second_factor: str | None = None) -> None:

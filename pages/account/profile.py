@@ -3,6 +3,7 @@
 import streamlit as st
 
 from portal import proof
+from portal.profile.factors import show_factors
 from portal.profile.sessions import show_sessions
 from portal.session import require_user
 from portal.texts import t, translated
@@ -20,5 +21,6 @@ with st.container(border=True):
             role=translated(user.session.role),
         )
     )
+show_factors(user)
 show_sessions(user)
 proof.resume()

@@ -41,7 +41,7 @@ _SHOW_IT_FIRST = "Show the second factor that you have before you add another on
 @dataclass(frozen=True, slots=True)
 class Factors:
     """What a user has. `required`: the policy asks it of them. `codes_left`: recovery codes that
-    were not used, of `codes_made`.
+    were not used, of `codes_made`. `password`: there is one.
     """
 
     totp_since: datetime | None
@@ -49,6 +49,7 @@ class Factors:
     codes_left: int
     codes_made: int
     required: bool
+    password: bool
 
     @property
     def on(self) -> bool:
@@ -89,7 +90,8 @@ class FactorService:
                 )
             ).one()
             required = _required(session, actor.role)
-        return Factors(since, passkeys or 0, made - used, made, required)
+            hashed = session.scalar(select(UserRow.password_hash).where(UserRow.id == mine))
+        return Factors(since, passkeys or 0, made - used, made, required, bool(hashed))
 
     def reset(self, actor: Actor, username: str) -> None:
         """For somebody who lost everything: takes all factors and recovery codes away and ends all

@@ -59,7 +59,9 @@ from papita_core.users.service import User, to_user
 
 RP_NAME = "Papita"
 MOST = 20
-ANSWER_WITHIN = timedelta(minutes=5)
+# A browser waits for half of it, so that a button may have stood on the page for the other half.
+ANSWER_WITHIN = timedelta(minutes=10)
+BROWSER_WAITS = ANSWER_WITHIN / 2
 ANSWER_LIMIT = 16_384  # characters; an attestation takes a few thousand
 ID_LIMIT = 1023  # bytes, says the standard
 ALGORITHMS = [
@@ -88,6 +90,10 @@ class Question:
     options: dict[str, Any] = field(repr=False)
     expires_at: datetime
     _once: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def fresh(self, now: datetime) -> bool:
+        """Whether there is time enough left to put it on a page."""
+        return now < self.expires_at - ANSWER_WITHIN * 0.9
 
     def take(self, purpose: Purpose, now: datetime) -> None:
         """Raises `FactorRefused` but for the first answer in time."""
@@ -160,7 +166,7 @@ class PasskeyService:
             user_name=user.username,
             user_display_name=user.display_name or user.username,
             challenge=challenge,
-            timeout=_milliseconds(ANSWER_WITHIN),
+            timeout=_milliseconds(BROWSER_WAITS),
             authenticator_selection=AuthenticatorSelectionCriteria(
                 resident_key=ResidentKeyRequirement.REQUIRED,
                 user_verification=UserVerificationRequirement.PREFERRED,
@@ -377,7 +383,7 @@ class PasskeyService:
         options = generate_authentication_options(
             rp_id=self._rp_id or "localhost",
             challenge=challenge,
-            timeout=_milliseconds(ANSWER_WITHIN),
+            timeout=_milliseconds(BROWSER_WAITS),
             allow_credentials=_descriptors(rows),
             user_verification=verification,
         )

@@ -1,4 +1,4 @@
-"""What a stranger sees: the sign-in form or, as long as there is no user, the set-up form."""
+"""What a stranger sees: the sign-in form and its second step, or the set-up form for the first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import streamlit as st
 
 from portal import sign_in, wiring
 from portal.brand import show_wordmark
+from portal.door.passkey import show_passkey_button
+from portal.door.second_step import second_step, show_second_step
 from portal.door.set_up import show_set_up
+from portal.session import tab
 from portal.texts import t
 
 
@@ -16,6 +19,12 @@ def show_door() -> None:
         show_wordmark()
         if papita.setup.pending():
             show_set_up(papita)
+        elif (step := second_step()) is not None:
+            show_second_step(papita, step)
         else:
             st.title(t("Log in to Papita"), anchor=False)
+            problem = tab().errors.pop("door", {}).get("form")
+            if problem:
+                st.info(problem, icon=":material/schedule:")
             sign_in.show_form()
+            show_passkey_button(papita)
