@@ -59,7 +59,11 @@ clean: ## remove the virtual environment and caches; data and keys stay
 	$(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode -r $<
 	@touch $@ .venv/.run
 
-.venv/.servers: requirements-servers.txt | .venv/.uv
+# One of them is of npm, on the Node that is among the others.
+.venv/.servers: requirements-servers.txt tests/oidc_provider/package-lock.json | .venv/.uv
 	$(BIN)/uv venv -q --allow-existing .venv/servers
 	$(BIN)/uv pip install -q --python .venv/servers/bin/python --compile-bytecode -r $<
+	mkdir -p .venv/servers/oidc_provider
+	cp tests/oidc_provider/package.json tests/oidc_provider/package-lock.json .venv/servers/oidc_provider
+	cd .venv/servers/oidc_provider && ../bin/npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@

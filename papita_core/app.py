@@ -24,6 +24,8 @@ from papita_core.users.account import AccountService
 from papita_core.users.factors import FactorService
 from papita_core.users.limits import LimitService
 from papita_core.users.links import LinkService
+from papita_core.users.oidc.providers import load_providers
+from papita_core.users.oidc.service import OidcService
 from papita_core.users.passkeys import PasskeyService
 from papita_core.users.policies import PolicyService
 from papita_core.users.preferences import PreferenceService
@@ -70,6 +72,7 @@ class Papita:
     totp: TotpService
     recovery: RecoveryService
     passkeys: PasskeyService
+    oidc: OidcService
     rotation: KeyRotation
     housekeeping: Housekeeper
 
@@ -95,6 +98,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
     Raises `SettingsError` where a setting cannot be used. A vault whose master key is missing
     stays sealed, which is no error here.
     """
+    providers = load_providers(settings.oidc_file)
     database = open_database(settings)
     ring = KeyRing(database, clock)
     ring.unseal(settings)
@@ -134,6 +138,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         totp=TotpService(database, ring, audit, limits, clock),
         recovery=RecoveryService(database, audit, limits, clock),
         passkeys=PasskeyService(database, audit, limits, settings, clock),
+        oidc=OidcService(database, settings, providers, users, policies, sessions, audit, clock),
         rotation=rotation,
         housekeeping=Housekeeper(Housekeeping(database, rotation.rotate_signing_if_due, clock)),
     )

@@ -6,6 +6,7 @@
     ├── Unauthenticated           401
     │   ├── SignInRefused         401  wrong name or wrong password, in the same words
     │   ├── FactorRefused         401  a code or passkey that does not fit, or was used before
+    │   ├── ProviderSignInRefused 401  what an identity provider said signs nobody in
     │   ├── TicketRefused         401
     │   └── ClientRefused         401  the client's own id or secret
     ├── Forbidden                 403
@@ -89,6 +90,12 @@ class FactorRefused(Unauthenticated):
     code = "factor-refused"
     title = "The second factor is not accepted"
     sentence = "This code is not right, or it was used already. Wait for the next one."
+
+
+class ProviderSignInRefused(Unauthenticated):
+    code = "provider-sign-in-refused"
+    title = "The sign-in at the provider came to nothing"
+    sentence = "Signing in at the provider did not work. Try again, or sign in another way."
 
 
 class TicketRefused(Unauthenticated):

@@ -68,7 +68,7 @@ def get(
             timeout=connect_seconds,
             server_hostname=host,
             assert_hostname=host,
-            ssl_context=ssl.create_default_context(cafile=_ca_file()),
+            ssl_context=ssl.create_default_context(cafile=ca_file()),
         )
     else:
         connection = HTTPConnection(address, port, timeout=connect_seconds)
@@ -157,6 +157,7 @@ def _resolve(host: str, port: int, *, allowed: bool) -> str:
     return addresses[0]
 
 
-def _ca_file() -> str:
+def ca_file() -> str:
+    """The certificates of those who certify, as the system has them."""
     paths = ssl.get_default_verify_paths()
     return paths.cafile or certifi.where()

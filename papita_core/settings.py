@@ -75,6 +75,10 @@ class Settings(BaseModel):
         le=720,
         description="The same for whoever does not choose to be kept signed in, in hours.",
     )
+    oidc_file: Path | None = Field(
+        None,
+        description="TOML file with the OpenID Connect providers that sign users in.",
+    )
     client_id: str = Field(
         "al-chat", description="AL-Chat's client id towards Papita.", alias="ALCHAT_CLIENT_ID"
     )

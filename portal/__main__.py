@@ -48,6 +48,8 @@ def _serve(settings: PortalSettings, listener: socket.socket) -> int:
 
     try:
         services = wiring.make_services(settings)
+    except SettingsError as error:
+        return _refuse(str(error), BAD_SETTINGS)
     except PapitaError as error:
         return _refuse(str(error), FAILED)
     wiring.use(services)

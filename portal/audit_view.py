@@ -39,6 +39,8 @@ ACTIONS = {
     "factor.reset": N_("took all second factors away"),
     "grant.allowed": N_("allowed a project to use a key"),
     "grant.revoked": N_("withdrew a project's permission"),
+    "identity.linked": N_("linked an account at a provider"),
+    "identity.unlinked": N_("unlinked an account at a provider"),
     "key.audit-rotated": N_("rotated the key of the log"),
     "key.master-added": N_("added a master key"),
     "key.master-removed": N_("removed a master key"),

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from papita_core.api.problems import from_error
 from papita_core.app import Papita
 from papita_core.errors import CrossSiteRefused, InvalidInput, PapitaError, TicketRefused
+from papita_core.users.sessions import SignInSession
 from portal.settings import PortalSettings
 
 BODY_LIMIT = 4096
@@ -26,23 +27,11 @@ OWN_HEADER = "x-papita-portal"
 def session_routes(papita: Papita, settings: PortalSettings) -> list[Route]:
     """The routes, over one Papita."""
 
-    def cookie(response: Response, value: str, seconds: int) -> None:
-        response.set_cookie(
-            settings.cookie_name,
-            value,
-            max_age=seconds,
-            path="/",
-            secure=settings.secure,
-            httponly=True,
-            samesite="lax",
-        )
-
     async def create(request: Request) -> Response:
-        ticket = _ticket(await _body(request))
+        ticket = _ticket(await body_of(request))
         handle, session = await run_in_threadpool(papita.sessions.redeem, ticket)
         response = Response(status_code=204)
-        left = session.expires_at - datetime.now(UTC)
-        cookie(response, handle, max(0, int(left.total_seconds())))
+        set_session_cookie(response, settings, handle, session)
         return response
 
     async def drop(request: Request) -> Response:
@@ -50,7 +39,7 @@ def session_routes(papita: Papita, settings: PortalSettings) -> list[Route]:
         handle = request.cookies.get(settings.cookie_name, "")
         response = Response(status_code=204)
         if await run_in_threadpool(papita.sessions.by_handle, handle) is None:
-            cookie(response, "", 0)
+            _set_cookie(response, settings, "", 0)
         return response
 
     async def endpoint(request: Request) -> Response:
@@ -63,6 +52,35 @@ def session_routes(papita: Papita, settings: PortalSettings) -> list[Route]:
         return response
 
     return [Route("/auth/session", endpoint, methods=["POST", "DELETE"])]
+
+
+def set_session_cookie(
+    response: Response, settings: PortalSettings, handle: str, session: SignInSession
+) -> None:
+    """Gives the browser the handle of its session, for as long as that lasts or, where its user
+    does not want to be remembered, until the browser is closed.
+    """
+    left = int((session.expires_at - datetime.now(UTC)).total_seconds())
+    _set_cookie(response, settings, handle, max(0, left) if session.remember else None)
+
+
+def _set_cookie(
+    response: Response, settings: PortalSettings, value: str, seconds: int | None
+) -> None:
+    response.set_cookie(
+        settings.cookie_name,
+        value,
+        max_age=seconds,
+        path="/",
+        secure=settings.secure,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def client_address(request: Request) -> str:
+    """Where the request comes from."""
+    return request.client.host if request.client is not None else ""
 
 
 def require_same_origin(request: Request, own_origin: str) -> None:
@@ -79,12 +97,13 @@ def require_same_origin(request: Request, own_origin: str) -> None:
         raise CrossSiteRefused
 
 
-async def _body(request: Request) -> bytes:
+async def body_of(request: Request, most: int = BODY_LIMIT) -> bytes:
+    """The body. Raises `InvalidInput` as soon as it is too long."""
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > BODY_LIMIT:
-            raise InvalidInput({"ticket": "This is too long."})
+        if len(body) > most:
+            raise InvalidInput({"body": "This is too long."})
     return body
 
 

@@ -28,6 +28,7 @@ from portal import kept_messages
 from portal.cookie_routes import session_routes
 from portal.file_routes import file_routes
 from portal.headers import SecurityHeaders, is_own_route
+from portal.oidc_routes import oidc_routes
 from portal.pictures import picture_routes
 from portal.texts import said, translated
 from portal.warm_up import warm_up
@@ -79,6 +80,7 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             *session_routes(papita, services.settings),
+            *oidc_routes(papita, services.settings),
             *picture_routes(),
             *file_routes(papita, services.alchat, services.settings),
             Mount("/api", app=create_api(papita, runner=services.launcher)),

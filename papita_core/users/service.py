@@ -209,7 +209,7 @@ class UserService:
                     self.keep_an_administrator(session, row)
                 row.role = role
                 if role == "guest":  # whose own keys are lent no longer
-                    self._take_back(session, row.id)
+                    self.take_back(session, row.id)
                 self._record(session, actor, "user.role-changed", row, before=before, role=role)
             return to_user(row)
 
@@ -310,9 +310,10 @@ class UserService:
             .where(SessionRow.user_id == user_id, SessionRow.ended_at.is_(None))
             .values(ended_at=now, ticket_hash=None)
         )
-        self._take_back(session, user_id)
+        self.take_back(session, user_id)
 
-    def _take_back(self, session: Session, user_id: str) -> None:
+    def take_back(self, session: Session, user_id: str) -> None:
+        """Ends what was lent to this user's projects, in the caller's transaction."""
         session.execute(
             update(LeaseRow)
             .where(LeaseRow.user_id == user_id, LeaseRow.revoked_at.is_(None))

@@ -195,6 +195,35 @@ class SessionService:
         """The same in the caller's transaction."""
         return self._end(session, SessionRow.user_id == user_id, SessionRow.id != keep)
 
+    def end_at_provider(
+        self,
+        session: Session,
+        issuer: str,
+        *,
+        subject: str | None = None,
+        sid: str | None = None,
+        keep: str | None = None,
+        reason: str,
+    ) -> int:
+        """Ends, in the caller's transaction, the sessions that an identity provider calls by this
+        `subject`, this `sid` or both; how many. `keep` is the id of one that stays.
+        """
+        which = [SessionRow.oidc_issuer == issuer]
+        if subject is None and sid is None:
+            raise ValueError("whose sessions?")
+        if subject is not None:
+            which.append(SessionRow.oidc_subject == subject)
+        if sid is not None:
+            which.append(SessionRow.oidc_sid == sid)
+        if keep is not None:
+            which.append(SessionRow.id != keep)
+        return self._end(session, *which)
+
+    def issuer_of(self, session_id: str) -> str | None:
+        """The provider at which this session began; None if it began here."""
+        with self._database.read() as session:
+            return session.scalar(select(SessionRow.oidc_issuer).where(SessionRow.id == session_id))
+
     def _end(self, session: Session, *which: ColumnElement[bool]) -> int:
         now = self._clock()
         ended = session.scalars(
