@@ -35,6 +35,7 @@ from papita_core.users.sessions import SessionService
 from papita_core.users.setup import SetupService
 from papita_core.users.sign_in import SignInService
 from papita_core.users.sign_up import SignUpService
+from papita_core.users.takeout import TakeoutService
 from papita_core.users.totp import TotpService
 from papita_core.vault.keyring import KeyRing
 from papita_core.vault.master_key import client_secret
@@ -54,6 +55,7 @@ class Papita:
     users: UserService
     setup: SetupService
     account: AccountService
+    takeout: TakeoutService
     limits: LimitService
     links: LinkService
     sign_up: SignUpService
@@ -117,6 +119,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         audit=audit,
         users=users,
         setup=SetupService(database, users, audit, clock),
+        takeout=TakeoutService(database, audit, clock),
         account=AccountService(database, sessions, limits, audit, clock),
         limits=limits,
         links=LinkService(database, users, audit, settings, clock),

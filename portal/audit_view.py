@@ -17,6 +17,9 @@ EXPORT = "/api/audit/export"
 
 # What an action is called on the page. One that is missing here shows its own name.
 ACTIONS = {
+    "account.email-changed": N_("changed the e-mail"),
+    "account.password-changed": N_("changed the password"),
+    "account.renamed": N_("changed the display name"),
     "audit.begun-anew": N_("began the log anew, after its rows were removed"),
     "audit.stream-opened": N_("opened a stream of the log"),
     "credential.blocked": N_("blocked a credential"),
@@ -58,6 +61,8 @@ ACTIONS = {
     "token.created": N_("made an access token"),
     "token.revoked": N_("revoked an access token"),
     "user.created": N_("added a user"),
+    "user.deleted": N_("deleted an account"),
+    "user.erased": N_("deleted all data of a deleted user"),
     "user.disabled": N_("disabled a user"),
     "user.enabled": N_("enabled a user"),
     "user.password-reset": N_("reset a password"),

@@ -16,7 +16,7 @@ from portal.project_cards import ask_consent, key_words
 from portal.session import SignedIn, actor, tab
 from portal.texts import N_, said, t, tn, translated
 from portal.which_key import which_line
-from portal.words import ago, plain
+from portal.words import ago, local, plain
 
 PAGE_SIZE = 20
 MOST = 200
@@ -184,4 +184,4 @@ def _line(read: Read) -> str:
     label = read.label or (t("a deleted key") if read.credential_id else t("no key"))
     run = " · " + t("run `{id}`", id=read.run_id[-SHORT:]) if read.run_id else ""
     outcome = translated(OUTCOMES.get(read.outcome, N_("Refused")))
-    return f"- {read.at:%Y-%m-%d %H:%M:%S} UTC · **{plain(label)}** · {outcome}{run}"
+    return f"- {local(read.at):%Y-%m-%d %H:%M:%S} · **{plain(label)}** · {outcome}{run}"

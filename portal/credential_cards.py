@@ -16,7 +16,7 @@ from portal.dialogs import dialog
 from portal.session import SignedIn, actor, require_user, tab
 from portal.sharing import share_credential
 from portal.texts import N_, said, t, tn, translated
-from portal.words import ago, day_and_month, money, plain
+from portal.words import ago, day_and_month, local, money, plain
 
 PAGE = "credentials"
 USES, SHARE, ON, OFF = N_("Uses"), N_("Share"), N_("Switch on"), N_("Switch off")
@@ -241,7 +241,7 @@ def show_uses(info: CredentialInfo) -> None:
     vault = wiring.services().papita.credentials
     st.markdown(
         t(
-            "Every time a project borrowed **{label}**: for each answer anew. Times are UTC.",
+            "Every time a project borrowed **{label}**: for each answer anew.",
             label=plain(info.label),
         )
     )
@@ -288,7 +288,7 @@ def _older(cursors: list[str | None], following: str) -> None:
 
 def use_line(use: Use, own_name: str) -> str:
     """When, by which project and for whom, what came of it, and for which run."""
-    when = f"{day_and_month(use.at)}, {use.at:%H:%M:%S}"
+    when = f"{day_and_month(use.at)}, {local(use.at):%H:%M:%S}"
     run = " · " + t("run `{id}`", id=use.run_id[-RUN_ID_SHOWN:]) if use.run_id else ""
     outcome = translated(OUTCOMES.get(use.outcome, use.outcome))
     return f"- {when} · **{plain(_borrower(use, own_name))}** · {plain(outcome)}{run}"

@@ -25,7 +25,7 @@ from portal.credential_tests import start_test
 from portal.dialogs import dialog
 from portal.session import actor, remembered, require_user, tab
 from portal.texts import N_, said, t, tn, translated
-from portal.words import date_format, day, plain, show_field_error
+from portal.words import date_format, day, local, plain, show_field_error, time_zone
 
 FORM = "credential"
 ROWS = f"{FORM}_rows"
@@ -225,7 +225,7 @@ class _Form:
             self._slot("project_id")
         with right:
             today = datetime.now(UTC).date()
-            until = expires_at.date() if expires_at else None
+            until = local(expires_at).date() if expires_at else None
             # By way of the state and not as a default: only so can it be taken away again.
             st.session_state.setdefault(
                 _place("expires_at"), until if until and until >= today else None
@@ -470,13 +470,15 @@ def _secret(kind: CredentialType) -> dict[str, str]:
 
 
 def _expires_at(before: datetime | None = None) -> datetime | None:
-    """The end of the chosen day in UTC; the very time that was set before if it is the same day."""
+    """The end of the chosen day where the user is; the very time that was set before if that is on
+    the same day.
+    """
     chosen: date | None = st.session_state.get(_place("expires_at"))
     if chosen is None:
         return None
-    if before is not None and before.date() == chosen:
+    if before is not None and local(before).date() == chosen:
         return before
-    return datetime.combine(chosen, time(23, 59, 59), UTC)
+    return datetime.combine(chosen, time(23, 59, 59), time_zone())
 
 
 def _budget(before: Spending | None) -> Budget | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from portal import sign_in
+from portal.components.theme import wear
+from portal.navigation import PAGES
+from portal.people import show_person
 from portal.session import SignedIn, tab
 from portal.words import plain
 
@@ -19,6 +24,7 @@ button[role=radio][aria-checked=true]:not(:disabled) {
   color: color-mix(in oklab, currentColor, #ad5d19);
 }
 </style>"""
+PATHS: Final = tuple(f"/{entry.path}" for entry in PAGES)
 
 
 def show_account(user: SignedIn) -> None:
@@ -30,7 +36,8 @@ def show_account(user: SignedIn) -> None:
         state.notice = None
     state.sidebar = st.sidebar.container(key="page_sidebar")
     with st.sidebar.container(key="account", gap="small"):
-        st.markdown(f":material/person: {plain(user.name)}")
+        wear(user.session.appearance.theme, PATHS)
+        show_person(user.name, user.session.appearance.colour, size=1.9)
         sign_in.log_out_button()
 
 

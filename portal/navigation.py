@@ -83,7 +83,7 @@ PAGES = (
         N_("Profile"),
         ":material/person:",
         "profile",
-        N_("Who you are here and where you are signed in."),
+        N_("Your name, password and sessions, what happened, and your data."),
     ),
     PageEntry(
         "connected-apps",

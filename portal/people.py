@@ -49,7 +49,8 @@ def person(name: str, colour: str = "", below: str = "", *, size: float = 2.25) 
         '<div style="display:flex;align-items:center;gap:.65rem;min-width:0">'
         f"{picture(name, colour, size=size)}"
         '<span style="min-width:0;line-height:1.35">'
-        f'<span style="display:block;font-weight:600;overflow-wrap:anywhere">{escape(name)}</span>'
+        f'<span style="display:block;font-weight:600;overflow-wrap:anywhere;'
+        f'font-size:{max(1.0, size * 0.38):.2f}rem">{escape(name)}</span>'
         f"{second}</span></div>"
     )
 

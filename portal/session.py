@@ -18,6 +18,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from alchat_core.client import Source, ToolCall
 from papita_core.actors import Actor
 from papita_core.errors import Unauthenticated
+from papita_core.users.preferences import AS_IT_COMES, Appearance
 from papita_core.users.sessions import SignInSession
 from papita_core.vault.service import TestResult
 from portal import wiring
@@ -190,6 +191,14 @@ def tab() -> Tab:
     if not isinstance(state, Tab):
         state = st.session_state[KEY] = Tab()
     return state
+
+
+def appearance() -> Appearance:
+    """How the pages are to look for whoever reads this one; asks nobody."""
+    if get_script_run_ctx(suppress_warning=True) is None:
+        return AS_IT_COMES
+    look = tab().look
+    return AS_IT_COMES if look is None else look.found.session.appearance
 
 
 T = TypeVar("T")

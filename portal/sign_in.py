@@ -42,7 +42,7 @@ export default function ({ data: [data] }) {
       if (key.startsWith("papita_draft:")) localStorage.removeItem(key)
     }
   }
-  fetch("/auth/session", {
+  globalThis.papitaErrand = fetch("/auth/session", {
     method: data.ticket ? "POST" : "DELETE",
     credentials: "same-origin",
     cache: "no-store",
@@ -304,6 +304,11 @@ def prove(*, second_factor: str | None = None) -> None:
     state.look = None
 
 
+def sign_out() -> None:
+    """Ends the session of this tab and takes its cookie away, for callbacks."""
+    _Authenticator(wiring.services().papita).sign_out()
+
+
 def log_out_button() -> None:
     """`Log out`, wherever it is called."""
     st.button(
@@ -311,7 +316,7 @@ def log_out_button() -> None:
         icon=":material/logout:",
         width="stretch",
         key="log_out",
-        on_click=lambda: _Authenticator(wiring.services().papita).sign_out(),
+        on_click=sign_out,
     )
 
 

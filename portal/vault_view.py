@@ -22,7 +22,7 @@ from portal.confirm import Question, attempt, confirm
 from portal.credential_tests import show_badge
 from portal.session import SignedIn, actor, require_user, tab
 from portal.texts import N_, said, t, tn, translated
-from portal.words import ago, any_of, number, plain
+from portal.words import ago, any_of, local, number, plain
 
 CAPABILITY = "vault:manage"
 BACKED_UP = "vault.backed-up"
@@ -272,7 +272,7 @@ def show_keys(ring: RingStatus) -> None:
             for key in reversed(ring.purposes)
         ]
         st.markdown("\n".join(lines))
-        st.caption(t("Times are UTC. A retired root key opens nothing any more."))
+        st.caption(t("A retired root key opens nothing any more."))
 
 
 def _key_line(name: str, key: RootStatus | PurposeStatus) -> str:
@@ -287,7 +287,7 @@ def _opens_with(kids: Iterable[str]) -> str:
 
 
 def _when(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M}"
+    return f"{local(at):%Y-%m-%d %H:%M}"
 
 
 def _card(title: str, icon: str) -> DeltaGenerator:

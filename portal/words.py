@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
+from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 import streamlit as st
 from babel.dates import format_date, format_skeleton
@@ -12,6 +14,8 @@ from babel.lists import format_list
 from babel.numbers import format_currency, format_decimal
 
 from papita_core.usage.budgets import in_words, usd
+from papita_core.users.preferences import zone_of
+from portal.session import appearance
 from portal.texts import language, locale, t, tn, translated
 
 # A colon begins Streamlit's own directives, such as icons; a dollar sign begins maths.
@@ -33,6 +37,34 @@ def ago(then: datetime, now: datetime | None = None) -> str:
     return day(then)
 
 
+def time_zone() -> tzinfo:
+    """The zone that the reader chose, else the browser's; UTC where that names none."""
+    chosen = zone_of(appearance().zone)
+    if chosen is not None:
+        return chosen
+    name = st.context.timezone
+    try:
+        return ZoneInfo(name) if isinstance(name, str) and name else UTC
+    except (OSError, ValueError):
+        return UTC
+
+
+D = TypeVar("D", bound=date)
+
+
+def local(then: D) -> D:
+    """A moment as the reader's clock has it; a date without a time stays as it is."""
+    if isinstance(then, datetime) and then.tzinfo is not None:
+        return then.astimezone(time_zone())
+    return then
+
+
+def moment(then: datetime) -> str:
+    """`3 May 2027, 14:05`, by the reader's clock."""
+    here = local(then)
+    return f"{long_date(here)}, {here:%H:%M}"
+
+
 def day(then: date) -> str:
     """`on 3 May 2027`."""
     return t("on {date}", date=long_date(then))
@@ -40,6 +72,7 @@ def day(then: date) -> str:
 
 def long_date(then: date) -> str:
     """`3 May 2027`."""
+    then = local(then)
     if language() == "en":
         return f"{then.day} {then:%B %Y}"
     return format_date(then, "long", locale=locale())
@@ -54,6 +87,7 @@ def full_date(then: date) -> str:
 
 def day_and_month(then: date) -> str:
     """`3 May`."""
+    then = local(then)
     if language() == "en":
         return f"{then.day} {then:%B}"
     return format_skeleton("MMMMd", then, locale=locale())

@@ -183,6 +183,18 @@ class AccountService:
             )
             self._note(session, "account.password-changed", actor)
 
+    def end_session(self, actor: Actor, session_id: str) -> None:
+        """Ends one of the actor's own sessions. Raises `NotFound`."""
+        actor.require("profile")
+        if all(own.id != session_id for own in self._sessions.of_user(actor.user_id)):
+            raise NotFound("This session has ended already.")
+        self._sessions.end(session_id)
+
+    def end_other_sessions(self, actor: Actor) -> int:
+        """Ends all of the actor's sessions but the one that asks; how many there were."""
+        actor.require("profile")
+        return self._sessions.end_others(actor.user_id, keep=actor.session_id or "")
+
     def events(self, actor: Actor, *, cursor: str | None = None, limit: int = 20) -> AuditPage:
         """What happened to the actor's account, the newest first: sign-ins, failures, changes."""
         actor.require("profile")

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
 
-import streamlit as st
 from babel import Locale
 from babel.dates import format_date, format_skeleton
 
 from alchat_core.client import Conversation, Page, Shelf
 from portal.session import remembered
 from portal.texts import locale, t
+from portal.words import time_zone
 
 FOLDERS_SECONDS = 60.0
 UNDO_SECONDS = 600.0
@@ -163,12 +162,3 @@ def _heading(day: date, today: date, language: Locale) -> str:
 def groups(conversations: Sequence[Conversation]) -> list[Group]:
     """The same for whoever reads this page, now."""
     return by_day(conversations, datetime.now(UTC), time_zone(), locale())
-
-
-def time_zone() -> tzinfo:
-    """The reader's time zone; UTC where the browser names none."""
-    name = st.context.timezone
-    try:
-        return ZoneInfo(name) if isinstance(name, str) and name else UTC
-    except (OSError, ValueError):
-        return UTC

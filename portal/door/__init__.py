@@ -6,6 +6,7 @@ import streamlit as st
 
 from portal import sign_in, wiring
 from portal.brand import show_wordmark
+from portal.door.farewell import show_farewell
 from portal.door.passkey import show_passkey_button
 from portal.door.second_step import second_step, show_second_step
 from portal.door.set_up import show_set_up
@@ -17,6 +18,7 @@ def show_door() -> None:
     papita = wiring.services().papita
     with st.container(horizontal_alignment="center"), st.container(width=380, gap="medium"):
         show_wordmark()
+        show_farewell()
         if papita.setup.pending():
             show_set_up(papita)
         elif (step := second_step()) is not None:

@@ -72,7 +72,7 @@ def test_a_project_says_which_key_it_would_use_and_is_allowed_again(
 def test_reads_in_words() -> None:
     at = datetime(2026, 5, 4, 12, tzinfo=UTC)
     line = connected_apps._line(Read(at, "1", "My *key*", "run_0123456789abcdef", "ok"))
-    assert line == "- 2026-05-04 12:00:00 UTC · **My \\*key\\*** · Lent · run `89abcdef`"
+    assert line == "- 2026-05-04 12:00:00 · **My \\*key\\*** · Lent · run `89abcdef`"
     assert "no key · Refused: not allowed" in connected_apps._line(
         Read(at, None, None, None, "consent-required")
     ).replace("*", "")

@@ -92,15 +92,6 @@ def test_a_connected_app_can_be_revoked(services: Services, ana: User) -> None:
     assert not services.papita.grants.allowed(who, "al-chat")
 
 
-def test_other_sessions_can_be_ended_from_the_profile(services: Services, ana: User) -> None:
-    app, session_id = signed_in(services, ana)
-    other = services.papita.sessions.start(ana.id, user_agent="Firefox/140 Linux").session
-    app.switch_page("pages/account/profile.py").run()
-    app.button(key=f"profile_end_{other.id}").click().run()
-    assert not app.exception
-    assert [s.id for s in services.papita.sessions.of_user(ana.id)] == [session_id]
-
-
 def test_the_chat_page_says_that_al_chat_is_down_and_offers_to_start_it(
     services: Services, ana: User
 ) -> None:
