@@ -108,7 +108,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
     check_sample(database, ring, audit)
     users = UserService(database, audit, clock)
     user_tokens = UserTokens(database, ring, clock)
-    sessions = SessionService(database, settings, clock)
+    sessions = SessionService(database, audit, settings, clock)
     rotation = KeyRotation(database, ring, audit, settings, clock)
     limits = LimitService(database, audit, clock)
     policies = PolicyService(database, audit, clock)
@@ -124,7 +124,7 @@ def build(settings: Settings, clock: Clock = utc_now) -> Papita:
         limits=limits,
         links=LinkService(database, users, audit, settings, clock),
         sign_up=SignUpService(database, users, policies, limits, audit, clock),
-        sign_in=SignInService(database),
+        sign_in=SignInService(database, limits, audit),
         sessions=sessions,
         access_tokens=AccessTokenService(database, audit, clock),
         credentials=CredentialService(database, ring, audit, settings, clock),

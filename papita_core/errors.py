@@ -10,6 +10,7 @@
     │   ├── TicketRefused         401
     │   └── ClientRefused         401  the client's own id or secret
     ├── Forbidden                 403
+    │   ├── ApprovalPending       403  signed up, and no administrator has said yes
     │   ├── CrossSiteRefused      403
     │   ├── SignUpClosed          403
     │   ├── ReauthenticationRequired  403  the user has to prove again who they are
@@ -116,6 +117,12 @@ class Forbidden(PapitaError):
     title = "Not allowed"
     status = 403
     sentence = "You may not do this. Ask an administrator if you need to."
+
+
+class ApprovalPending(Forbidden):
+    code = "approval-pending"
+    title = "The account waits for approval"
+    sentence = "An administrator has to approve your account first. Try again later."
 
 
 class CrossSiteRefused(Forbidden):

@@ -5,6 +5,7 @@ Whatever is unknown or malformed is one `SettingsError`, whose message names the
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -55,6 +56,11 @@ class Settings(BaseModel):
         description="How browsers reach the portal. Default: http://localhost:<port>."
         " https switches Secure cookies on.",
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="Networks of the reverse proxies in front, comma-separated (10.0.0.0/8). From"
+        " them alone X-Forwarded-For and X-Forwarded-Proto count.",
+    )
     provider_allowlist: tuple[str, ...] = Field(
         (),
         description="Origins, comma-separated, that may be called although their address is not"
@@ -96,9 +102,9 @@ class Settings(BaseModel):
 
     known_elsewhere: ClassVar[frozenset[str]] = frozenset()
 
-    @field_validator("provider_allowlist", mode="before")
+    @field_validator("provider_allowlist", "trusted_proxies", mode="before")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
+    def _split(cls, value: object) -> object:
         if isinstance(value, str):
             value = tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -107,6 +113,19 @@ class Settings(BaseModel):
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(origin_of(item) for item in value)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            networks = [ipaddress.ip_network(item) for item in value]
+        except ValueError:
+            raise ValueError(
+                "write networks as 10.0.0.0/8 or fd00::/8, or single addresses, comma-separated"
+            ) from None
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError("this would believe everybody; name the networks of your proxies")
+        return tuple(str(network) for network in networks)
 
     @field_validator("public_url")
     @classmethod

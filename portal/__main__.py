@@ -67,6 +67,7 @@ def _serve(settings: PortalSettings, listener: socket.socket) -> int:
             ws_ping_timeout=5,
             timeout_graceful_shutdown=2,
             server_header=False,
+            proxy_headers=False,  # create_app sees to them, and believes configured proxies alone
         )
         uvicorn.Server(config).run(sockets=[listener])
     finally:

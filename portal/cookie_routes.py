@@ -6,10 +6,12 @@ Both are asked by the portal's own pages only; a request that is not is refused 
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -86,15 +88,34 @@ def client_address(request: Request) -> str:
 def require_same_origin(request: Request, own_origin: str) -> None:
     """Raises `CrossSiteRefused` unless one of our own pages sent this.
 
-    Another site can neither set our header nor send our `Origin`. Behind a proxy the host that
-    arrives may be another than the browser's, hence the public origin as well.
+    Another site can neither set our header nor send our `Origin`.
     """
-    origin = request.headers.get("origin", "")
-    host = request.headers.get("host", "")
-    same = origin == own_origin or (bool(host) and urlsplit(origin).netloc == host)
     site = request.headers.get("sec-fetch-site", "same-origin")
-    if not (same and site == "same-origin" and request.headers.get(OWN_HEADER)):
+    same = is_own_origin(request.headers, own_origin) and site == "same-origin"
+    if not (same and request.headers.get(OWN_HEADER)):
         raise CrossSiteRefused
+
+
+def is_own_origin(headers: Headers, own_origin: str) -> bool:
+    """Whether the `Origin` of a request is that of the portal's pages.
+
+    Behind a proxy the host that arrives may be another than the browser's, hence the public origin;
+    people also use other names of the machine, hence the host. Under https, http is another origin.
+    """
+    origin, host = headers.get("origin", ""), headers.get("host", "")
+    if origin == own_origin:
+        return True
+    parts = urlsplit(origin) if _looks_like_origin(origin) else None
+    return (
+        parts is not None
+        and bool(host)
+        and parts.netloc == host
+        and (parts.scheme == "https" or not own_origin.startswith("https:"))
+    )
+
+
+def _looks_like_origin(origin: str) -> bool:
+    return re.fullmatch(r"https?://[^/@\\\s]+", origin) is not None
 
 
 async def body_of(request: Request, most: int = BODY_LIMIT) -> bytes:

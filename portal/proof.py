@@ -5,7 +5,8 @@
     ...
     proof.resume()  # the last line of the page
 
-The services check it, too (`Actor.require_proof`); this is how a page gets past them.
+The services check it, too (`Actor.require_proof`); this is how a page gets past them. Whoever has
+no password shows something else: a module that knows of a way adds it to `alternatives`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from papita_core.errors import PapitaError
+from papita_core.errors import PapitaError, SignInRefused
 from papita_core.users.factors import PASSKEY
 from papita_core.users.passkeys import Question
 from portal import sign_in, wiring
 from portal.components.passkey import forget, passkey_button
 from portal.dialogs import dialog
-from portal.session import current, remembered, require_user
+from portal.session import SignedIn, address, current, remembered, require_user
 from portal.texts import N_, said, t
 
-ERRORS = "proof"
+# Each draws its own way into the dialog, for instance a button of the team's provider, and says
+# whether this user has that way; once it was gone, it calls `proved`.
+Alternative = Callable[[SignedIn], bool]
+alternatives: list[Alternative] = []
 PASSKEY_BUTTON = "proof"
 
 
@@ -61,6 +65,18 @@ def resume() -> None:
         then()
 
 
+def proved(*, second_factor: str | None = None) -> None:
+    """Called, best in a callback, once the user of this tab has shown who they are."""
+    sign_in.prove(second_factor=second_factor)
+    waiting = remembered(Waiting)
+    waiting.problem, waiting.proved = "", True
+
+
+def refused(sentence: str) -> None:
+    """Shows in the dialog why it was not proved."""
+    remembered(Waiting).problem = sentence
+
+
 def _forget() -> None:
     remembered(Waiting).then = None
 
@@ -82,11 +98,16 @@ def _ask() -> None:
             on_answer=_check_passkey,
             primary=not has.password,
         )
-    if has.password or not passkeys:
-        _ask_for_password(waiting)
+    if has.password:
+        _ask_for_password()
+    others = [draw(user) for draw in alternatives]
+    if not (has.password or passkeys or any(others)):
+        st.markdown(t("Log out and log in again: that proves it as well."))
+    if waiting.problem:
+        st.error(waiting.problem, icon=":material/error:")
 
 
-def _ask_for_password(waiting: Waiting) -> None:
+def _ask_for_password() -> None:
     with st.form("proof", border=False):
         st.text_input(
             t("Password"),
@@ -95,30 +116,24 @@ def _ask_for_password(waiting: Waiting) -> None:
             autocomplete="current-password",
             max_chars=1024,
         )
-        if waiting.problem:
-            st.error(waiting.problem, icon=":material/error:")
         st.form_submit_button(t("Confirm"), type="primary", width="stretch", on_click=_check)
 
 
 def _check_passkey(question: Question, answer: str) -> None:
     require_user("factors")
-    wiring.services().papita.passkeys.verify(
-        question, "proof", answer, address=st.context.ip_address or ""
-    )
-    sign_in.prove(second_factor=PASSKEY)
-    remembered(Waiting).proved = True
+    wiring.services().papita.passkeys.verify(question, "proof", answer, address=address())
+    proved(second_factor=PASSKEY)
 
 
 def _check() -> None:
-    waiting = remembered(Waiting)
     password, st.session_state["proof_password"] = st.session_state.get("proof_password", ""), ""
     user = require_user("factors")
     try:
-        wiring.services().papita.sign_in.authenticate(
-            user.session.username, password, address=st.context.ip_address or ""
+        found = wiring.services().papita.sign_in.authenticate(
+            user.session.username, password, address=address(), purpose="proof"
         )
-        sign_in.prove()
+        if found.id != user.session.user_id:
+            raise SignInRefused
+        proved()
     except PapitaError as error:
-        waiting.problem = said(error)
-    else:
-        waiting.problem, waiting.proved = "", True
+        refused(said(error))

@@ -14,10 +14,11 @@ from contextlib import asynccontextmanager
 import streamlit as st
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit.runtime.pages_manager import PagesManager
 
@@ -25,11 +26,12 @@ from papita_core.api.app import create_api
 from papita_core.api.problems import http_problem
 from papita_core.errors import PapitaError
 from portal import kept_messages
-from portal.cookie_routes import session_routes
+from portal.cookie_routes import is_own_origin, session_routes
 from portal.file_routes import file_routes
 from portal.headers import SecurityHeaders, is_own_route
 from portal.oidc_routes import oidc_routes
 from portal.pictures import picture_routes
+from portal.proxies import behind_proxies
 from portal.texts import said, translated
 from portal.warm_up import warm_up
 from portal.wiring import ROOT, Services
@@ -55,14 +57,6 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
     # Home.py, past the door.
     PagesManager.uses_pages_directory = False
     kept_messages.install()
-    papita = services.papita
-
-    async def healthz(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def readyz(_: Request) -> Response:
-        ready, reason = await run_in_threadpool(papita.ready)
-        return JSONResponse({"status": reason}, status_code=200 if ready else 503)
 
     @asynccontextmanager
     async def lifespan(_: st.App) -> AsyncIterator[None]:
@@ -75,22 +69,41 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
         yield
 
     pages = st.App(ROOT / "Home.py", on_script_error=_explain, lifespan=lifespan)
-    own = Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            *session_routes(papita, services.settings),
-            *oidc_routes(papita, services.settings),
-            *picture_routes(),
-            *file_routes(papita, services.alchat, services.settings),
-            Mount("/api", app=create_api(papita, runner=services.launcher)),
-        ],
-        exception_handlers={HTTPException: http_problem},
-    )
+    own = Starlette(routes=own_routes(services), exception_handlers={HTTPException: http_problem})
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and not is_own_origin(
+            Headers(scope=scope), services.settings.origin
+        ):
+            # A page of another site would bring the cookie along, and act as its user.
+            log.warning("refused a websocket that no page of the portal opened")
+            await send({"type": "websocket.close", "code": 1008})
+            return
         # Our own routes do not go through the middleware that Streamlit puts around its pages.
         mine = scope["type"] == "http" and is_own_route(scope["path"])
         await (own if mine else pages)(scope, receive, send)
 
-    return SecurityHeaders(front, secure=services.settings.secure)
+    app: ASGIApp = SecurityHeaders(front, secure=services.settings.secure)
+    return behind_proxies(app, services.settings.trusted_proxies)
+
+
+def own_routes(services: Services) -> list[BaseRoute]:
+    """The routes that are not Streamlit's."""
+    papita = services.papita
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        ready, reason = await run_in_threadpool(papita.ready)
+        return JSONResponse({"status": reason}, status_code=200 if ready else 503)
+
+    return [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        *session_routes(papita, services.settings),
+        *oidc_routes(papita, services.settings),
+        *picture_routes(),
+        *file_routes(papita, services.alchat, services.settings),
+        Mount("/api", app=create_api(papita, runner=services.launcher)),
+    ]

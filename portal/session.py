@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import streamlit as st
@@ -152,10 +152,12 @@ class SecondStep:
 class Tab:
     """The state of one tab. `following` is by run; `user_id` is whose all of this is. `covered`: a
     dialog stands over the chat page, which another run of the page would close. `rotating`: a
-    rotation of the root key was begun or seen here, and its end is to be told.
+    rotation of the root key was begun or seen here, and its end is to be told. `came_with`: the
+    hash of the handle that opened this tab, if it did not sign in or prove anything itself.
     """
 
     session_id: str | None = None
+    came_with: str | None = field(default=None, repr=False)
     user_id: str | None = None
     page_hash: str = ""
     errand: CookieErrand | None = None
@@ -219,8 +221,13 @@ def belongs_to(user_id: str) -> None:
     if state.user_id not in (None, user_id):
         for key in [key for key in st.session_state if str(key).startswith(f"{KEY}.")]:
             del st.session_state[key]
-        state = st.session_state[KEY] = Tab(state.session_id, errand=state.errand)
+        state = st.session_state[KEY] = Tab(state.session_id, state.came_with, errand=state.errand)
     state.user_id = user_id
+
+
+def address() -> str:
+    """The network address of the browser; empty on this machine itself."""
+    return st.context.ip_address or ""
 
 
 def current(*, seen: bool = True) -> SignedIn | None:
@@ -237,7 +244,14 @@ def current(*, seen: bool = True) -> SignedIn | None:
 
 
 def looked(session: SignInSession, *, seen: bool) -> SignedIn:
-    """Keeps for the rest of this run what was just read; callbacks are part of the run."""
+    """Keeps for the rest of this run what was just read; callbacks are part of the run.
+
+    Rights that were raised in another tab are not those of a tab that the handle of before has
+    opened: that handle may have been seen by somebody else.
+    """
+    came_with = tab().came_with
+    if came_with is not None and (session.renewing or session.handle_hash != came_with):
+        session = replace(session, proved_at=None)
     found = SignedIn(session, Actor.for_session(session))
     run = _this_run()
     tab().look = None if run is None else Look(run, time.monotonic(), seen, found)

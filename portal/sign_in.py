@@ -21,13 +21,23 @@ from streamlit_authenticator.models import AuthenticationModel
 from streamlit_authenticator.utilities import Encryptor, Validator
 
 from papita_core.app import Papita
-from papita_core.errors import SignInRefused, TooManyAttempts, Unauthenticated
+from papita_core.errors import PapitaError, Unauthenticated
 from papita_core.users.service import User
 from portal import wiring
-from portal.session import CookieErrand, SecondStep, SignedIn, belongs_to, current, looked, tab
-from portal.texts import language, said, t
+from portal.session import (
+    CookieErrand,
+    SecondStep,
+    SignedIn,
+    address,
+    belongs_to,
+    current,
+    looked,
+    tab,
+)
+from portal.texts import N_, language, said, t, translated
 
-SECOND_STEP_SECONDS = 600.0
+SECOND_STEP_SECONDS = 300.0
+KEEP_HELP = N_("Otherwise you are signed out when you close the browser, and after some hours.")
 LIBRARY_STATE = ("name", "authentication_status", "username", "email", "roles", "logout")
 
 _COOKIE_JS = """
@@ -99,6 +109,7 @@ class _SessionCookie:
         else:
             handle = st.context.cookies.get(wiring.services().settings.cookie_name)
             session = self._papita.sessions.by_handle(handle) if handle else None
+            state.came_with = None if session is None else session.handle_hash
         if session is None:
             return None
         state.session_id = session.id
@@ -112,13 +123,13 @@ class _SessionCookie:
             return
         new = self._papita.sessions.start(
             user.id,
-            address=st.context.ip_address or "",
+            address=address(),
             user_agent=st.context.headers.get("User-Agent", ""),
             **how,
         )
         belongs_to(user.id)
         state = tab()
-        state.session_id = new.session.id
+        state.session_id, state.came_with = new.session.id, None
         state.errand = CookieErrand(secrets.token_hex(8), new.ticket)
 
     def delete_cookie(self) -> None:
@@ -130,7 +141,7 @@ class _SessionCookie:
 
     def forget(self, *, drafts: bool = False) -> None:
         """`drafts`: those that the browser keeps are forgotten as well."""
-        tab().session_id = None
+        tab().session_id = tab().came_with = None
         tab().errand = CookieErrand(secrets.token_hex(8), drafts=drafts)
 
 
@@ -143,19 +154,18 @@ class _Model(AuthenticationModel):  # type: ignore[misc]
         self.credentials = {"usernames": _Users(papita)}
         self.validator = Validator()
         self.secret_key, self.encryptor = _throw_away_key()
-        self.refusal: str | None = None
+        self.refusal = ""
+        self.user: User | None = None
         for name in LIBRARY_STATE:
             st.session_state.setdefault(name, None)
 
     def check_credentials(self, username: str, password: str) -> bool:
+        """Whether the password is right: `user` is whose it is, else `refusal` says why not."""
         try:
-            user = self._papita.sign_in.authenticate(
-                username, password, address=st.context.ip_address or ""
-            )
-        except (SignInRefused, TooManyAttempts) as error:
+            self.user = self._papita.sign_in.authenticate(username, password, address=address())
+        except PapitaError as error:
             self.refusal = said(error)
-            return False
-        return not owes_second_step(user)
+        return self.user is not None
 
     def _record_failed_login_attempts(self, username: str, reset: bool = False) -> None:
         """Papita counts them itself, and its counters time out."""
@@ -168,23 +178,10 @@ class _Controller(AuthenticationController):  # type: ignore[misc]
         self.secret_key = self.authentication_model.secret_key
         self.encryptor = self.authentication_model.encryptor
 
-    def login(
-        self,
-        username: str | None = None,
-        password: str | None = None,
-        *,
-        token: dict[str, Any] | None = None,
-        **_: Any,
-    ) -> bool | None:
-        # The library would strip the password, and a password may begin or end with a space.
-        result: bool | None = self.authentication_model.login(
-            (username or "").strip().lower(), password or "", token=token
-        )
-        return result
-
 
 class _Authenticator(Authenticate):  # type: ignore[misc]
     def __init__(self, papita: Papita) -> None:
+        self._papita = papita
         self.api_key = self.path = None
         self.attrs = {"login_sleep_time": 0}
         self.cookie_controller = _SessionCookie(papita)
@@ -205,29 +202,39 @@ class _Authenticator(Authenticate):  # type: ignore[misc]
     def login(self) -> None:
         """The library's form, but one that password managers may fill in.
 
-        It hard-codes `autocomplete="off"`, hence fields of our own over its controller.
+        It hard-codes `autocomplete="off"`, hence fields of our own.
         """
         with st.form("Login", border=False):
-            username = st.text_input(t("Username"), autocomplete="username", max_chars=64)
+            username = st.text_input(
+                t("Username"),
+                autocomplete="username",
+                max_chars=320,
+                placeholder=t("Name or e-mail"),
+            )
             password = st.text_input(
                 t("Password"), type="password", autocomplete="current-password", max_chars=1024
             )
+            remember = st.checkbox(t("Keep me signed in"), help=translated(KEEP_HELP))
             problem = st.container()
             pressed = st.form_submit_button(t("Log in"), type="primary", width="stretch")
         if not pressed:
             return
         if not username.strip() or not password:
             problem.error(t("Enter your user name and your password."), icon=":material/error:")
-        elif self.authentication_controller.login(username, password):
-            self.cookie_controller.set_cookie()
-            st.rerun()
-        elif tab().second_step is not None:
-            st.rerun()
-        else:
-            refusal = self.authentication_controller.authentication_model.refusal
-            problem.error(refusal or t("That did not work."), icon=":material/error:")
+            return
+        model = self.authentication_controller.authentication_model
+        model.check_credentials(username, password)
+        user = model.user
+        if user is None:
+            problem.error(model.refusal, icon=":material/error:")
+            return
+        # The password is one factor of those who have more: nothing has begun yet.
+        if not owes_second_step(user, remember=remember):
+            self.sign_in(user, remember=remember)
+        st.rerun()
 
     def sign_in(self, user: User, **how: Any) -> None:
+        tab().second_step = None
         self.authentication_controller.login(token={"username": user.username})
         self.cookie_controller.set_cookie(**how)
 
@@ -301,7 +308,7 @@ def prove(*, second_factor: str | None = None) -> None:
     sessions = wiring.services().papita.sessions
     ticket = sessions.prove(state.session_id, second_factor=second_factor)
     state.errand = CookieErrand(secrets.token_hex(8), ticket)
-    state.look = None
+    state.look = state.came_with = None
 
 
 def sign_out() -> None:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from portal import wiring
+from portal import proof, wiring
 from portal.access_tokens import CAPABILITY, create_token, show_example, show_token
 from portal.session import require_user
 from portal.texts import t
@@ -12,7 +12,7 @@ user = require_user(CAPABILITY)
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     st.title(t("Access tokens"), anchor=False, width="content")
     if st.button(t("Create token"), icon=":material/add:", type="primary"):
-        create_token()
+        proof.first(create_token)
 st.caption(
     t(
         "A token lets a script use the API in your name, within the scopes that you give it. It"
@@ -30,3 +30,4 @@ if not tokens:
 st.subheader(t("How to use one"), anchor=False)
 st.markdown(t("Send it as a bearer token. The whole API is described at [/api/docs](/api/docs)."))
 show_example()
+proof.resume()

@@ -58,9 +58,11 @@ class AccessTokenService:
     ) -> NewAccessToken:
         """A token for the actor, or for `username` by whoever manages users.
 
-        Raises `InvalidInput`, `NotFound`, and `Conflict` where the user has `MAX_TOKENS` already.
+        Raises `InvalidInput`, `NotFound`, `ReauthenticationRequired`, and `Conflict` where the user
+        has `MAX_TOKENS` already.
         """
         actor.require("tokens:manage")
+        actor.require_proof(self._clock())
         errors: dict[str, str] = {}
         if not 1 <= len(name.strip()) <= 200 or not name.isprintable():
             errors["name"] = "Give the token a name: one line of 1 to 200 characters."

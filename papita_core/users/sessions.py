@@ -14,11 +14,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, bindparam, select, update
 from sqlalchemy.orm import Session
 
+from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
 from papita_core.db import Database, new_id, table_of
-from papita_core.errors import TicketRefused, Unauthenticated
+from papita_core.errors import SignInRefused, TicketRefused, Unauthenticated
 from papita_core.grants.models import LeaseRow
 from papita_core.settings import Settings
+from papita_core.users.events import note
+from papita_core.users.limits import network_of
 from papita_core.users.models import PolicyRow, PreferenceRow, SessionRow, UserRow
 from papita_core.users.policies import SECOND_FACTOR, requires_second_factor
 from papita_core.users.preferences import APPEARANCE, AS_IT_COMES, Appearance
@@ -26,6 +29,8 @@ from papita_core.users.tokens import new_token, token_hash
 
 TICKET_LIFE = timedelta(seconds=60)
 SEEN_EVERY = timedelta(seconds=60)
+# Why a session ended, in the audit log.
+SIGNED_OUT, ELSEWHERE = "signed-out", "ended-elsewhere"
 METHODS = ("password", "passkey", "oidc", "invitation", "password-reset", "set-up")
 # These prove two factors at once, or leave the second one to the provider.
 STRONG_METHODS = ("passkey", "oidc")
@@ -46,6 +51,7 @@ class SignInSession:
 
     `method` is one of METHODS. `restricted`: a second factor is required, and was not shown.
     `appearance` is how the user wants the pages to look.
+    `renewing`: rights were raised, and the browser has not taken the fresh handle yet.
     """
 
     id: str
@@ -62,6 +68,8 @@ class SignInSession:
     second_factor: str | None
     proved_at: datetime | None
     remember: bool
+    handle_hash: str | None = field(default=None, repr=False, kw_only=True)
+    renewing: bool = field(default=False, kw_only=True)
     restricted: bool = False
     appearance: Appearance = AS_IT_COMES
 
@@ -73,8 +81,11 @@ class NewSession:
 
 
 class SessionService:
-    def __init__(self, database: Database, settings: Settings, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, database: Database, audit: AuditLog, settings: Settings, clock: Clock = utc_now
+    ) -> None:
         self._database = database
+        self._audit = audit
         self._idle = timedelta(minutes=settings.session_idle_minutes)
         self._absolute = timedelta(days=settings.session_days)
         self._not_kept = timedelta(hours=settings.session_hours)
@@ -91,7 +102,10 @@ class SessionService:
         remember: bool = True,
         provider: ProviderSession | None = None,
     ) -> NewSession:
-        """A fresh session and the ticket for its cookie. `remember`: beyond the browser's end."""
+        """A fresh session and the ticket for its cookie. `remember`: beyond the browser's end.
+
+        Raises `SignInRefused` for a user who is disabled or waits for approval.
+        """
         now, ticket = self._clock(), new_token()
         with self._database.write() as session:
             row = SessionRow(
@@ -101,6 +115,7 @@ class SessionService:
                 ticket_hash=token_hash(ticket),
                 ticket_expires_at=now + TICKET_LIFE,
                 address=address[:64],
+                network=network_of(address),
                 user_agent=user_agent[:300],
                 created_at=now,
                 last_seen_at=now,
@@ -115,8 +130,21 @@ class SessionService:
                 oidc_sid=provider and provider.sid,
             )
             session.add(row)
+            session.execute(
+                update(UserRow).where(UserRow.id == user_id).values(last_sign_in_at=now)
+            )
             session.flush()
-            found = session.execute(_BY_ID, {"which": row.id, **self._times()}).one()
+            found = session.execute(_BY_ID, {"which": row.id, **self._times()}).one_or_none()
+            if found is None:
+                raise SignInRefused
+            details = {"method": method, "address": row.address}
+            if second_factor is not None:
+                details["secondFactor"] = second_factor
+            note(
+                self._audit,
+                session,
+                Event("session.started", user_id, user_id, row.id, details=details),
+            )
         return NewSession(_to_session(found), ticket)
 
     def redeem(self, ticket: str) -> tuple[str, SignInSession]:
@@ -168,8 +196,11 @@ class SessionService:
         return ticket
 
     def by_handle(self, handle: str) -> SignInSession | None:
-        """The live session of a cookie value."""
-        return self._find(_BY_HANDLE, token_hash(handle), seen=True) if handle else None
+        """The live session of a cookie value. Rights that were raised are not those of the handle
+        of before, which is good for the rest until the browser has the fresh one.
+        """
+        found = self._find(_BY_HANDLE, token_hash(handle), seen=True) if handle else None
+        return replace(found, proved_at=None) if found and found.renewing else found
 
     def by_id(self, session_id: str, *, seen: bool = True) -> SignInSession | None:
         """The session of this id, if it is live. `seen=False`: nobody did anything, just look."""
@@ -181,19 +212,33 @@ class SessionService:
             rows = session.execute(_OF_USER, {"which": user_id, **self._times()}).all()
         return [_to_session(row) for row in rows]
 
-    def end(self, session_id: str) -> None:
-        """Ends a session and every lease that rests on it. Ending it twice is no error."""
-        with self._database.write() as session:
-            self._end(session, SessionRow.id == session_id)
+    def end(self, session_id: str, *, by: str | None = None, reason: str = SIGNED_OUT) -> None:
+        """Ends a session and every lease that rests on it. Ending it twice is no error.
 
-    def end_others(self, user_id: str, keep: str) -> int:
-        """Ends all sessions of a user but one; says how many there were."""
+        `by` is the id of whoever does it, where it is not the user; `reason` is for the log.
+        """
         with self._database.write() as session:
-            return self.end_others_in(session, user_id, keep)
+            self.end_where(session, SessionRow.id == session_id, by=by, reason=reason)
 
-    def end_others_in(self, session: Session, user_id: str, keep: str) -> int:
+    def end_others(
+        self, user_id: str, keep: str, *, by: str | None = None, reason: str = ELSEWHERE
+    ) -> int:
+        """Ends all sessions of a user but one; says how many there were. Else as `end`."""
+        with self._database.write() as session:
+            return self.end_others_in(session, user_id, keep, by=by, reason=reason)
+
+    def end_others_in(
+        self,
+        session: Session,
+        user_id: str,
+        keep: str,
+        *,
+        by: str | None = None,
+        reason: str = ELSEWHERE,
+    ) -> int:
         """The same in the caller's transaction."""
-        return self._end(session, SessionRow.user_id == user_id, SessionRow.id != keep)
+        which = SessionRow.user_id == user_id, SessionRow.id != keep
+        return self.end_where(session, *which, by=by, reason=reason)
 
     def end_at_provider(
         self,
@@ -217,27 +262,49 @@ class SessionService:
             which.append(SessionRow.oidc_sid == sid)
         if keep is not None:
             which.append(SessionRow.id != keep)
-        return self._end(session, *which)
+        return self.end_where(session, *which, reason=reason)
 
     def issuer_of(self, session_id: str) -> str | None:
         """The provider at which this session began; None if it began here."""
         with self._database.read() as session:
             return session.scalar(select(SessionRow.oidc_issuer).where(SessionRow.id == session_id))
 
-    def _end(self, session: Session, *which: ColumnElement[bool]) -> int:
+    def end_where(
+        self,
+        session: Session,
+        *which: ColumnElement[bool],
+        by: str | None = None,
+        reason: str = ELSEWHERE,
+    ) -> int:
+        """Ends, in the caller's transaction, the live sessions that `which` finds; how many."""
         now = self._clock()
-        ended = session.scalars(
+        ended = session.execute(
             update(SessionRow)
             .where(SessionRow.ended_at.is_(None), *which)
             .values(ended_at=now, ticket_hash=None)
-            .returning(SessionRow.id),
+            .returning(SessionRow.id, SessionRow.user_id, SessionRow.expires_at),
             execution_options={"synchronize_session": False},
         ).all()
         session.execute(
             update(LeaseRow)
-            .where(LeaseRow.session_id.in_(ended), LeaseRow.revoked_at.is_(None))
+            .where(
+                LeaseRow.session_id.in_([row.id for row in ended]), LeaseRow.revoked_at.is_(None)
+            )
             .values(revoked_at=now)
         )
+        events = [
+            Event(
+                "session.ended",
+                by or row.user_id,
+                row.user_id,
+                row.id,
+                details={"reason": reason},
+            )
+            for row in ended
+            if row.expires_at > now
+        ]
+        if events:
+            note(self._audit, session, *events)
         return len(ended)
 
     def _times(self) -> dict[str, datetime]:
@@ -262,8 +329,9 @@ class SessionService:
 
 
 def _to_session(row: Sequence[Any]) -> SignInSession:
-    *values, appearance, policy = row
-    session = SignInSession(*values)
+    *values, handle, ticket, appearance, policy = row
+    renewing = handle is not None and ticket is not None
+    session = SignInSession(*values, handle_hash=handle, renewing=renewing)
     if appearance is not None:
         session = replace(session, appearance=Appearance.read(appearance))
     weak = session.second_factor is None and session.method not in STRONG_METHODS
@@ -291,6 +359,8 @@ _LIVE: Select[Any] = (
         _SESSION.c.second_factor,
         _SESSION.c.proved_at,
         _SESSION.c.remember,
+        _SESSION.c.handle_hash,
+        _SESSION.c.ticket_hash,
         select(_PREFERENCE.c.value)
         .where(_PREFERENCE.c.user_id == _SESSION.c.user_id, _PREFERENCE.c.name == APPEARANCE)
         .scalar_subquery(),
@@ -303,6 +373,7 @@ _LIVE: Select[Any] = (
         _SESSION.c.expires_at > bindparam("now"),
         _SESSION.c.last_seen_at > bindparam("idle_since"),
         _USER.c.disabled_at.is_(None),
+        _USER.c.awaits_approval_since.is_(None),
     )
 )
 _BY_ID = _LIVE.where(_SESSION.c.id == bindparam("which"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
 from papita_core.actors import Actor
-from papita_core.errors import TicketRefused, Unauthenticated
+from papita_core.audit.service import Event
+from papita_core.errors import SignInRefused, TicketRefused, Unauthenticated
 from papita_core.users.sessions import SignInSession
 from tests.papita_core.house import PASSWORD, House, at_once, both_engines
 
@@ -133,6 +135,89 @@ def test_every_end_reaches_the_session_and_its_leases_and_nobody_elses(
         house.lend(tokens["ana"], "ana")
     assert house.papita.sessions.by_id(ben.session_id or "") is not None
     house.lend(tokens["ben"], "ben")
+
+
+def events(house: House, *actions: str) -> list[Event]:
+    """Oldest first."""
+    items = house.papita.audit.entries(OPERATOR, limit=100).items[::-1]
+    return [entry.event for entry in items if entry.event.action in actions]
+
+
+@both_engines
+def test_begin_and_end_are_in_the_audit_log(house: House):
+    ana = house.user("ana")
+    sessions = house.papita.sessions
+    first = sessions.start(ana, address="192.0.2.1", second_factor="totp").session
+    for _ in range(2):
+        sessions.start(ana, method="passkey")
+    assert sessions.end_others(ana, first.id) == 2
+    for _ in range(2):
+        sessions.end(first.id, by="somebody", reason="removed")
+    began = events(house, "session.started")
+    assert [(event.actor_id, event.owner_id) for event in began] == [(ana, ana)] * 3
+    assert began[0].subject_id == first.id
+    assert began[0].details == {
+        "method": "password",
+        "secondFactor": "totp",
+        "address": "192.0.2.1",
+    }
+    ended = events(house, "session.ended")
+    assert [(event.actor_id, event.details["reason"]) for event in ended] == [
+        (ana, "ended-elsewhere"),
+        (ana, "ended-elsewhere"),
+        ("somebody", "removed"),
+    ]
+
+
+@both_engines
+def test_a_sign_in_is_noted_with_its_user_and_its_network(house: House):
+    ana = house.user("ana")
+    assert house.sql("SELECT last_sign_in_at FROM users")[0][0] is None
+    house.papita.sessions.start(ana, address="2001:db8:1:2:3::4")
+    assert house.sql("SELECT last_sign_in_at FROM users")[0][0] is not None
+    (row,) = house.sql("SELECT address, network FROM sign_in_sessions")
+    assert tuple(row) == ("2001:db8:1:2:3::4", "2001:db8:1:2::/64")
+
+
+@both_engines
+@pytest.mark.parametrize("column", ["disabled_at", "awaits_approval_since"])
+def test_no_session_begins_or_lives_for_who_may_not_be_here(house: House, column: str):
+    ana = house.user("ana")
+    _, session = signed_in(house, ana)
+    house.sql(f"UPDATE users SET {column} = created_at")
+    with pytest.raises(SignInRefused):
+        house.papita.sessions.start(ana)
+    assert house.papita.sessions.by_id(session.id) is None
+    assert len(house.sql("SELECT id FROM sign_in_sessions")) == 1
+
+
+def test_who_is_not_kept_signed_in_is_so_for_hours(house: House):
+    ana = house.user("ana")
+    session = house.papita.sessions.start(ana, remember=False).session
+    assert session.expires_at - session.created_at == timedelta(hours=12)
+    assert not session.remember
+
+
+@both_engines
+def test_the_handle_is_another_after_rights_were_raised(house: House):
+    """Attack: session fixation, with a handle that somebody knew before."""
+    sessions = house.papita.sessions
+    before, session = signed_in(house, house.user("ana"))
+    house.clock.forward(minutes=6)
+    assert not Actor.for_session(session).proved(house.clock())
+    ticket = sessions.prove(session.id, second_factor="totp")
+    # The old handle holds until the browser has the new one, and gets nothing of what was raised.
+    found = sessions.by_handle(before)
+    assert found is not None
+    assert found.proved_at is None
+    after, raised = sessions.redeem(ticket)
+    assert after != before
+    assert sessions.by_handle(before) is None
+    assert Actor.for_session(raised).proved(house.clock())
+    found = sessions.by_handle(after)
+    assert found is not None
+    assert found.proved_at == raised.proved_at
+    assert found.second_factor == "totp"
 
 
 def test_a_ticket_of_an_ended_session_is_refused(house: House):

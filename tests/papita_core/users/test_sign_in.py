@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 import pytest
-from limits import RateLimitItemPerMinute
 
 from papita_core.actors import Actor
-from papita_core.errors import InvalidInput, SignInRefused, TooManyAttempts
+from papita_core.audit.service import AuditFilter, Event
+from papita_core.errors import ApprovalPending, InvalidInput, SignInRefused, TooManyAttempts
 from papita_core.users import passwords, sign_in
+from papita_core.users.limits import Limit
 from papita_core.users.passwords import (
     Strength,
     dummy_hash,
@@ -22,7 +23,7 @@ from papita_core.users.passwords import (
     strength,
     verify_password,
 )
-from papita_core.users.service import NewUser, User
+from papita_core.users.service import NewUser
 from tests.papita_core.house import PASSWORD, ROOT, House, at_once, both_engines
 
 
@@ -175,62 +176,199 @@ def test_names_that_no_user_can_have_are_refused_like_others(house: House):
             house.papita.sign_in.authenticate(name, "")
 
 
-def fail(house: House, name: str, address: str) -> None:
+HOME, ELSEWHERE = "10.0.0.1", "192.0.2.66"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real hashes that cost little: here it is the counting that matters."""
+    monkeypatch.setattr(passwords, "MEMORY_KIB", 64)
+    monkeypatch.setattr(passwords, "ITERATIONS", 1)
+
+
+def account(house: House) -> str:
+    """The id of a new user ana, whose hash costs as much as others made now."""
+    user_id = house.user("ana")
+    house.sql("UPDATE users SET password_hash = :encoded", encoded=hash_password(PASSWORD))
+    return user_id
+
+
+def attempt(house: House, name: str, password: str = "wrong", address: str = ELSEWHERE) -> str:
+    """What comes of it, in a word."""
+    try:
+        house.papita.sign_in.authenticate(name, password, address=address)
+    except (SignInRefused, TooManyAttempts) as error:
+        return error.code
+    return "in"
+
+
+def failed(house: House) -> list[Event]:
+    page = house.papita.audit.entries(Actor.operator(), AuditFilter(action="sign-in.failed"))
+    return [entry.event for entry in page.items]
+
+
+@both_engines
+@pytest.mark.usefixtures("quick")
+def test_an_e_mail_signs_in_in_every_spelling(house: House):
+    account(house)
+    house.sql("UPDATE users SET email = 'Ana@Example.org', email_key = 'ana@example.org'")
+    for name in ("ana@example.org", " ANA@example.ORG "):
+        assert house.papita.sign_in.authenticate(name, PASSWORD).username == "ana"
+    for name in ("@", "ana@", "ana@example.org\0", "a@b." + "x" * 400):
+        assert attempt(house, name, PASSWORD) == "sign-in-refused"
+
+
+@both_engines
+@pytest.mark.usefixtures("quick")
+def test_an_account_without_a_password_is_refused_like_others(house: House):
+    account(house)
+    house.sql("UPDATE users SET password_hash = ''")
+    for password in ("", PASSWORD):
+        assert attempt(house, "ana", password) == "sign-in-refused"
+
+
+@both_engines
+@pytest.mark.usefixtures("quick")
+def test_who_waits_for_approval_is_told_so_with_the_right_password_alone(house: House):
+    account(house)
+    house.sql("UPDATE users SET awaits_approval_since = created_at")
     with pytest.raises(SignInRefused):
-        house.papita.sign_in.authenticate(name, "wrong", address=address)
+        house.papita.sign_in.authenticate("ana", "wrong")
+    with pytest.raises(ApprovalPending):
+        house.papita.sign_in.authenticate("ana", PASSWORD)
+    assert [event.outcome for event in failed(house)] == ["awaits-approval", "refused"]
 
 
-def move_time(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    now = time.time
-    monkeypatch.setattr(time, "time", lambda: now() + seconds)
-
-
-def test_five_failures_close_the_door_for_a_minute_and_no_longer(
-    house: House, monkeypatch: pytest.MonkeyPatch
-):
-    house.user("ana")
-    for _ in range(5):
-        fail(house, "ana", "10.0.0.1")
+@both_engines
+@pytest.mark.usefixtures("quick")
+def test_five_failures_close_the_door_for_minutes_and_no_longer(house: House):
+    account(house)
+    assert [attempt(house, "ana") for _ in range(5)] == ["sign-in-refused"] * 5
     with pytest.raises(TooManyAttempts) as caught:
-        house.papita.sign_in.authenticate("ana", PASSWORD, address="10.0.0.1")
-    assert 1 <= caught.value.retry_after <= 61
-    move_time(monkeypatch, caught.value.retry_after)
-    assert house.papita.sign_in.authenticate("ana", PASSWORD, address="10.0.0.1")
+        house.papita.sign_in.authenticate("ana", PASSWORD, address=ELSEWHERE)
+    assert 1 <= caught.value.retry_after <= 301
+    house.clock.forward(seconds=caught.value.retry_after)
+    assert attempt(house, "ana", PASSWORD) == "in"
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_stranger_elsewhere_cannot_keep_the_owner_out(house: House):
-    house.user("ana")
+    account(house)
+    assert attempt(house, "ana") == "sign-in-refused"
     for _ in range(5):
-        fail(house, "ana", "192.0.2.66")
-    with pytest.raises(TooManyAttempts):
-        house.papita.sign_in.authenticate("ana", "wrong", address="192.0.2.66")
-    assert house.papita.sign_in.authenticate("ana", PASSWORD, address="10.0.0.1")
+        attempt(house, "ana")
+    assert attempt(house, "ana") == "rate-limited"
+    assert attempt(house, "ana", PASSWORD, HOME) == "in"
 
 
-def test_an_address_that_tries_many_names_is_stopped(house: House, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sign_in, "FAILURES_PER_ADDRESS", RateLimitItemPerMinute(6))
-    for number in range(6):
-        fail(house, f"name{number}", "192.0.2.66")
-    with pytest.raises(TooManyAttempts):
-        house.papita.sign_in.authenticate("one-more", "wrong", address="192.0.2.66")
+@both_engines
+@pytest.mark.usefixtures("quick")
+def test_a_stranger_with_many_addresses_cannot_lock_a_user_out(house: House):
+    """Attack: guess, from more addresses than are ever counted, until the account is closed."""
+    house.papita.sessions.start(account(house), address=HOME)
+    tried = [attempt(house, "ana", address=f"192.0.2.{number}") for number in range(25)]
+    assert tried == ["sign-in-refused"] * 20 + ["rate-limited"] * 5
+    # Its owner, where they were before, notices nothing, and is not let off their own limit.
+    assert attempt(house, "ana", PASSWORD, HOME) == "in"
+    assert [attempt(house, "ana", address=HOME) for _ in range(6)][-2:] == [
+        "sign-in-refused",
+        "rate-limited",
+    ]
+    # Where they have never been they wait for minutes.
+    assert attempt(house, "ana", PASSWORD, "198.51.100.7") == "rate-limited"
+    house.clock.forward(minutes=10, seconds=1)
+    assert attempt(house, "ana", PASSWORD, "198.51.100.7") == "in"
 
 
+@both_engines
+@pytest.mark.usefixtures("quick")
+def test_brute_force_from_one_address_is_stopped_whatever_the_names(house: House):
+    """Attack: one address tries a common password with one name after another."""
+    house.papita.sessions.start(account(house), address=HOME)
+    tried = [attempt(house, f"name{number}") for number in range(32)]
+    assert tried == ["sign-in-refused"] * 30 + ["rate-limited"] * 2
+    assert attempt(house, "ana", PASSWORD) == "rate-limited"
+    assert attempt(house, "ana", PASSWORD, HOME) == "in"
+    # Of IPv6 a whole network is one address.
+    tried = [attempt(house, f"n{n}", address=f"2001:db8::{n:x}") for n in range(1, 32)]
+    assert tried[-2:] == ["sign-in-refused", "rate-limited"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_brute_force_from_many_addresses_is_stopped(house: House, monkeypatch: pytest.MonkeyPatch):
+    """Attack: each address tries one name once."""
+    monkeypatch.setattr(sign_in, "OVERALL", Limit("sign-in.overall", 8, timedelta(minutes=1)))
+    house.papita.sessions.start(account(house), address=HOME)
+    tried = [attempt(house, f"name{number}", address=f"192.0.2.{number}") for number in range(10)]
+    assert tried == ["sign-in-refused"] * 8 + ["rate-limited"] * 2
+    assert attempt(house, "ana", PASSWORD, HOME) == "in"
+    house.clock.forward(minutes=1, seconds=1)
+    assert attempt(house, "name", address="198.51.100.7") == "sign-in-refused"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_name_and_an_e_mail_do_not_tell_that_they_belong_together(house: House):
+    account(house)
+    house.sql("UPDATE users SET email_key = 'ana@example.org'")
+    tried = [attempt(house, name) for name in ("ana", "ana@example.org") * 3]
+    assert tried == ["sign-in-refused"] * 6
+
+
+@pytest.mark.usefixtures("quick")
 def test_success_is_never_counted(house: House):
-    house.user("ana")
-    for _ in range(6):
-        house.papita.sign_in.authenticate("ana", PASSWORD, address="10.0.0.1")
+    account(house)
+    assert [attempt(house, "ana", PASSWORD) for _ in range(6)] == ["in"] * 6
 
 
-def test_tries_at_the_same_moment_are_counted_one_by_one(house: House):
-    house.user("ana")
-
-    def attempt() -> User:
-        return house.papita.sign_in.authenticate("ana", "wrong", address="10.0.0.1")
-
-    calls: list[Callable[[], User]] = [attempt] * 12
+@both_engines
+@pytest.mark.usefixtures("quick")
+def test_tries_at_the_same_moment_and_at_two_portals_are_counted_one_by_one(house: House):
+    account(house)
+    portals = [house.papita, house.opened()]
+    calls = [
+        lambda papita=papita: papita.sign_in.authenticate("ana", "wrong", address=HOME)
+        for papita in portals * 6
+    ]
     kinds = [type(outcome) for outcome in at_once(calls)]
     assert kinds.count(SignInRefused) == 5
     assert kinds.count(TooManyAttempts) == 7
+
+
+@both_engines
+@pytest.mark.usefixtures("quick")
+def test_failures_are_in_the_audit_log_and_limits_once(house: House):
+    ana = account(house)
+    for _ in range(8):
+        attempt(house, "ana")
+    attempt(house, "a password by mistake")
+    nobody, *others = failed(house)
+    assert (nobody.owner_id, nobody.actor_id) == (None, None)
+    assert len(others) == 5
+    for event in others:
+        assert (event.owner_id, event.actor_id, event.outcome) == (ana, None, "refused")
+        assert event.details == {"address": ELSEWHERE, "purpose": "sign-in"}
+    entries = house.papita.audit.entries(Actor.operator()).items
+    (limited,) = [entry.event for entry in entries if entry.event.action == "limit.reached"]
+    assert limited.owner_id == ana
+    assert "mistake" not in repr(entries)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_log_of_the_program_has_what_a_sealed_vault_cannot_record(
+    house: House, caplog: pytest.LogCaptureFixture
+):
+    house.papita.sessions.start(account(house), address=HOME)
+    house.key(house.sign_in("bob"))
+    sealed = house.opened(PAPITA_MASTER_KEY="ff" * 32)
+    assert sealed.ring.sealed
+    with pytest.raises(SignInRefused):
+        sealed.sign_in.authenticate("ana", "wrong")
+    user = sealed.sign_in.authenticate("ana", PASSWORD)
+    started = sealed.sessions.start(user.id)
+    sealed.sessions.end(started.session.id)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    for action in ("sign-in.failed", "session.started", "session.ended"):
+        assert any(action in line and user.id in line for line in said)
 
 
 @pytest.mark.parametrize(
