@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from papita_core.actors import TOKEN_SCOPES, Actor
-from papita_core.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
+from papita_core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    ReauthenticationRequired,
+    Unauthenticated,
+)
 from papita_core.users.access_tokens import MAX_TOKENS, NewAccessToken
 from tests.papita_core.house import House, at_once, both_engines
 
@@ -164,6 +173,9 @@ def test_a_user_has_so_many_live_tokens_and_no_more(house: House):
     tokens.revoke(ana, last.info.id)
     tokens.create(ana, name="x", scopes=TOKEN_SCOPES)
     house.clock.forward(days=2)  # one has expired
+    with pytest.raises(ReauthenticationRequired):
+        tokens.create(ana, name="x", scopes=TOKEN_SCOPES)
+    ana = replace(ana, proved_at=house.clock())
     tokens.create(ana, name="x", scopes=TOKEN_SCOPES)
     house.user("ben")
     house.access_token("ben")
