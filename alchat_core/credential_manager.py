@@ -1,12 +1,14 @@
 """Borrows the user's key from Papita, anew for each answer, and asks which loans have ended.
 
 The user token is exchanged for one that reads one credential (RFC 8693); that project token is kept
-for its life, the key it opens is not. Every failure has its own `RunError`.
+for its life, the key it opens is not. Loans that are asked for in the same moment go in one
+request; each is granted or refused by itself. Every failure has its own `RunError`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import time
 from collections import OrderedDict
@@ -19,7 +21,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from alchat_core import telemetry
+from alchat_core import logs, telemetry
 from alchat_core.auth import User
 from alchat_core.errors import RunError
 from alchat_core.papita import PapitaAnswer, PapitaCallError, PapitaClient
@@ -38,7 +40,11 @@ CHECK_PATH = "/api/leases/check"
 CHECK_SECONDS = 5.0
 USAGE_PATH = "/api/usage"
 ERASURES_PATH = "/api/erasures"
+LOANS_PATH = "/api/loans"
 MAX_CHECKED = 500
+LOANS_AT_ONCE = 64
+# So long a Papita that does not know how to lend several at once is asked for each alone.
+ALONE_SECONDS = 300.0
 MAX_TOKENS = 1000
 
 NO_BASE_URL = (
@@ -105,6 +111,14 @@ class _ProjectToken:
         return self.expires_at > time.time() and self.deadline > time.monotonic()
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A loan that is waited for; None means that it has to be asked for alone."""
+
+    loan: dict[str, str] = field(repr=False)
+    answer: asyncio.Future[PapitaAnswer | None]
+
+
 # User, sign-in or access token, and what was asked for.
 _Place = tuple[str, str, str]
 
@@ -120,6 +134,9 @@ class CredentialManager:
         self._client_secret_path = settings.client_secret_path
         self._tokens: OrderedDict[_Place, _ProjectToken] = OrderedDict()
         self._pending: dict[_Place, asyncio.Task[_ProjectToken]] = {}
+        self._asked: list[_Asked] = []
+        self._together: set[asyncio.Task[None]] = set()
+        self._alone_until = 0.0
 
     async def borrow(self, user: User, run_id: str | None = None) -> Loan:
         """The user's key, on Papita's record as read for `run_id`. Raises `RunError`."""
@@ -262,12 +279,71 @@ class CredentialManager:
             wanted["runId"] = run_id
         if url is not None:
             wanted["baseUrl"] = url
+        answer = await self._with_others(token, wanted)
+        if answer is not None:
+            return answer
         return await self._request(
             "GET",
             "/api/credentials",
             params=wanted,
             headers={"Authorization": f"Bearer {token.value.reveal()}"},
         )
+
+    async def _with_others(
+        self, token: _ProjectToken, wanted: dict[str, str]
+    ) -> PapitaAnswer | None:
+        """The answer to this one of the loans that are asked for in this moment. None if there is
+        no other, or they cannot be asked for together.
+        """
+        # A trace wants each loan under its own run.
+        if telemetry.on() or time.monotonic() < self._alone_until:
+            return None
+        loan = {"token": token.value.reveal(), **wanted}
+        del loan["projectId"]
+        if (request_id := logs.request_id()) is not None:
+            loan["requestId"] = request_id
+        loop = asyncio.get_running_loop()
+        asked = _Asked(loan, loop.create_future())
+        self._asked.append(asked)
+        if len(self._asked) == 1:
+            # Those that are ready to run now get in as well.
+            loop.call_soon(self._go)
+        return await asked.answer
+
+    def _go(self) -> None:
+        asked, self._asked = self._asked, []
+        for start in range(0, len(asked), LOANS_AT_ONCE):
+            some = asked[start : start + LOANS_AT_ONCE]
+            if len(some) == 1:
+                _tell(some[0], None)
+                continue
+            # In a context of its own: it is made for many requests.
+            task = asyncio.create_task(
+                self._lend_several(some), name="loans", context=contextvars.Context()
+            )
+            self._together.add(task)
+            task.add_done_callback(self._together.discard)
+
+    async def _lend_several(self, asked: list[_Asked]) -> None:
+        answers: list[PapitaAnswer | None] = [None] * len(asked)
+        try:
+            answer = await self._papita.request(
+                "POST",
+                LOANS_PATH,
+                auth=self._client(),
+                json={"loans": [one.loan for one in asked]},
+            )
+            found = answer.body.get("loans") if answer.status == 200 else None
+            if answer.status in (404, 405):
+                self._alone_until = time.monotonic() + ALONE_SECONDS
+            if isinstance(found, list) and len(found) == len(asked):
+                answers = [_outcome(one) for one in found]
+        except (PapitaCallError, RunError):
+            # Each asks again by itself, and finds out why.
+            pass
+        finally:
+            for one, its in zip(asked, answers, strict=True):
+                _tell(one, its)
 
     async def _request(self, method: str, path: str, **arguments: Any) -> PapitaAnswer:
         about = {"http.request.method": method, "url.path": path}
@@ -285,6 +361,22 @@ class CredentialManager:
         secret = self._client_secret
         value = secret.reveal() if secret is not None else _read_file(self._client_secret_path)
         return aiohttp.BasicAuth(quote(self._client_id, safe=""), quote(value, safe=""))
+
+
+def _tell(asked: _Asked, answer: PapitaAnswer | None) -> None:
+    if not asked.answer.done():
+        asked.answer.set_result(answer)
+
+
+def _outcome(found: object) -> PapitaAnswer | None:
+    """One of several loans, in the form that it has alone."""
+    if not isinstance(found, dict) or type(status := found.get("status")) is not int:
+        return None
+    body = found.get("loan" if status == 200 else "problem")
+    if not isinstance(body, dict):
+        return None
+    wait = found.get("retryAfter")
+    return PapitaAnswer(status, body, min(wait, 86_400) if type(wait) is int else None)
 
 
 def _read_file(path: Path) -> str:

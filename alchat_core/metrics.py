@@ -64,8 +64,8 @@ class Metrics:
         )
         self._papita = Histogram(
             "alchat_papita_request_seconds",
-            "Requests to Papita: exchange of a token, loan of a key, check of leases, public keys,"
-            " report of usage.",
+            "Requests to Papita: exchange of a token, loan of a key or of several at once, check of"
+            " leases, public keys, report of usage.",
             ("request", "outcome"),
             buckets=_PAPITA,
             registry=self._registry,
@@ -99,6 +99,7 @@ class Metrics:
 _REQUESTS = {
     "/api/token": "exchange",
     "/api/credentials": "loan",
+    "/api/loans": "loans",
     "/api/leases/check": "check",
     "/api/usage": "usage",
     "/api/erasures": "erasures",

@@ -1,8 +1,10 @@
 """What both services do with SQLAlchemy where speed matters: statements that are compiled once and
-sent together, over connections that are asked now and then whether they are still there.
+sent together, one for many rows, over connections that are asked now and then whether they are
+still there.
 """
 
 from sqlkit.connections import ask_idle_connections
-from sqlkit.prepared import Prepared, together
+from sqlkit.direct import Change, Direct
+from sqlkit.prepared import Many, Prepared, together
 
-__all__ = ["Prepared", "ask_idle_connections", "together"]
+__all__ = ["Change", "Direct", "Many", "Prepared", "ask_idle_connections", "together"]

@@ -11,9 +11,28 @@ import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from sqlalchemy import CompoundSelect, Delete, Dialect, Insert, Select, Update
+import orjson
+from sqlalchemy import (
+    JSON,
+    Column,
+    CompoundSelect,
+    Delete,
+    Dialect,
+    Insert,
+    Select,
+    Table,
+    Text,
+    Update,
+    bindparam,
+    cast,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy import column as column_named
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -34,12 +53,12 @@ class Prepared:
     def __init__(self, statement: Statement, columns: Sequence[str] | None = None) -> None:
         self._statement = statement
         self._columns = columns
-        self._forms: dict[str, _Form] = {}
+        self._forms: dict[str, Form] = {}
 
     def rows(self, within: Session | Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """All rows, as named tuples, read in the transaction `within`. Raises `DBAPIError`."""
         connection = within if isinstance(within, Connection) else within.connection()
-        form = self._form(connection.dialect)
+        form = self.form(connection.dialect)
         cursor = connection.connection.cursor()
         try:
             cursor.execute(form.text, form.parameters(parameters))
@@ -60,7 +79,7 @@ class Prepared:
         reached. Raises `DBAPIError`.
         """
         connection = within if isinstance(within, Connection) else within.connection()
-        form = self._form(connection.dialect)
+        form = self.form(connection.dialect)
         cursor = connection.connection.cursor()
         try:
             if len(parameters) == 1:
@@ -74,14 +93,74 @@ class Prepared:
             cursor.close()
         return reached
 
-    def _form(self, dialect: Dialect) -> _Form:
+    def form(self, dialect: Dialect) -> Form:
+        """The statement in the words of one engine, for whoever has a cursor of the driver."""
         form = self._forms.get(dialect.name)
         if form is None:
-            form = self._forms[dialect.name] = _Form(self._statement, self._columns, dialect)
+            form = self._forms[dialect.name] = Form(self._statement, self._columns, dialect)
         return form
 
 
-class _Form:
+class Many:
+    """One statement for any number of rows, which are given as mappings.
+
+    Where a database lies behind a network, each execution is what costs: there the rows go as one
+    parameter, JSON, and the statement is executed once over all of them. SQLite takes them one by
+    one. `build` gets the values of a row by name, as columns or parameters of these `kinds`, and
+    makes the statement; what it selects must name the row that it belongs to.
+    """
+
+    def __init__(
+        self, build: Callable[[Any], Statement], kinds: Mapping[str, TypeEngine[Any]]
+    ) -> None:
+        given = {name: bindparam(name, type_=kind) for name, kind in kinds.items()}
+        self._one = Prepared(build(SimpleNamespace(**given)))
+        columns = [column_named(name, kind) for name, kind in kinds.items()]
+        recordset = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
+        named = recordset.table_valued(*columns, name="given").render_derived(with_types=True)
+        self._all = Prepared(build(named.c))
+        # Of columns, they are a kind of string that JSON does not take.
+        self._names = tuple(map(str, kinds))
+
+    @classmethod
+    def insert(cls, table: Table, names: Sequence[str] | None = None) -> Many:
+        """Adds rows to `table`; all columns but `names` get what the database gives them."""
+        columns: list[Column[Any]] = [table.c[name] for name in names or table.c.keys()]
+        kinds = {column.name: column.type for column in columns}
+
+        def build(values: Any) -> Statement:
+            each = [getattr(values, name) for name in kinds]
+            return insert(table).from_select(list(kinds), select(*each))
+
+        made = cls(build, kinds)
+        made._one = Prepared(insert(table), list(kinds))
+        return made
+
+    def rows(self, within: Connection, given: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """What is found for all of `given`. Raises `DBAPIError`."""
+        if within.dialect.name == "postgresql":
+            return self._all.rows(within, self.parameters(given))
+        return [row for one in given for row in self._one.rows(within, one)]
+
+    def run(self, within: Connection, *given: Mapping[str, Any]) -> None:
+        """Executes it for each of `given`, in the transaction `within`. Raises `DBAPIError`."""
+        if within.dialect.name == "postgresql":
+            self._all.run(within, self.parameters(given))
+        else:
+            self._one.run(within, *given)
+
+    def form(self, dialect: Dialect) -> Form:
+        """The statement over all rows at once, for `parameters`."""
+        return self._all.form(dialect)
+
+    def parameters(self, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """All rows as the one parameter of `form`."""
+        names = self._names
+        rows = [{name: one[name] for name in names} for one in given]
+        return {"rows": orjson.dumps(rows).decode()}
+
+
+class Form:
     """A statement in the words of one engine."""
 
     def __init__(
@@ -124,6 +203,10 @@ class _Form:
     def fail(self, connection: Connection, error: Exception) -> NoReturn:
         _fail(connection, error, self.text)
 
+    def rows(self, found: Iterable[Any]) -> list[Any]:
+        """What a cursor has fetched, as named tuples."""
+        return [self.row(values) for values in found]
+
 
 @contextmanager
 def together(connection: Connection) -> Iterator[None]:
@@ -157,10 +240,17 @@ def together(connection: Connection) -> Iterator[None]:
 def _fail(connection: Connection, error: Exception, statement: str | None) -> NoReturn:
     """Raises what SQLAlchemy would."""
     dialect = connection.dialect
-    assert dialect.loaded_dbapi is not None  # noqa: S101 - there is a connection already
     gone = dialect.is_disconnect(error, None, None)  # type: ignore[arg-type]
     if gone:
         connection.invalidate(error)
+    raise_as_sqlalchemy(dialect, error, statement, gone=gone)
+
+
+def raise_as_sqlalchemy(
+    dialect: Dialect, error: Exception, statement: str | None = None, *, gone: bool = False
+) -> NoReturn:
+    """Raises SQLAlchemy's form of an error of the driver."""
+    assert dialect.loaded_dbapi is not None  # noqa: S101 - there is a connection already
     raise DBAPIError.instance(
         statement,
         None,

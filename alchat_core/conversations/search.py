@@ -6,18 +6,32 @@ on PostgreSQL find them. Temporary conversations are not in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, bindparam, cast, func, insert, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    Integer,
+    String,
+    Text,
+    bindparam,
+    cast,
+    exists,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import Connection
+from sqlalchemy.types import TypeEngine
 
 from alchat_core.conversations.models import UNTITLED
 from alchat_core.conversations.words import Query, indexed, snippet
 from alchat_core.db.tables import conversations, search_texts
 from alchat_core.ids import iso
-from sqlkit import Prepared
+from sqlkit import Change, Direct, Many, Prepared
 
 # Of a longer message the snippet shows the beginning, if nothing is found before.
 MAX_SNIPPET_SOURCE = 200_000
@@ -44,6 +58,49 @@ _ADD = {
     )
     for name, words in _WORDS.items()
 }
+# The same for many entries at once, on PostgreSQL.
+_KINDS: dict[str, TypeEngine[Any]] = {
+    "conversation": String(),
+    "message": String(),
+    "found": ARRAY(Text),
+}
+_OWNERS = Many(
+    lambda given: select(given.place.label("place"), conversations.c.owner).where(
+        conversations.c.id == given.wanted, ~conversations.c.temporary
+    ),
+    {"place": Integer(), "wanted": String()},
+)
+
+
+def _place(given: Any) -> Any:
+    """The entry of these values."""
+    return (search_texts.c.conversation_id == given.conversation) & (
+        search_texts.c.message_id.is_not_distinct_from(given.message)
+    )
+
+
+_CHANGE_MANY = Many(
+    lambda given: (
+        update(search_texts).where(_place(given)).values(words=func.array_to_tsvector(given.found))
+    ),
+    _KINDS,
+)
+_ADD_MISSING = Many(
+    lambda given: insert(search_texts).from_select(
+        ["conversation_id", "message_id", "words"],
+        select(given.conversation, given.message, func.array_to_tsvector(given.found)).where(
+            ~exists().where(_place(given))
+        ),
+    ),
+    _KINDS,
+)
+_ADD_MANY = Many(
+    lambda given: insert(search_texts).from_select(
+        ["conversation_id", "message_id", "words"],
+        select(given.conversation, given.message, func.array_to_tsvector(given.found)),
+    ),
+    _KINDS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +140,35 @@ def put(connection: Connection, entries: Iterable[Entry]) -> None:
             continue
         if words:
             _ADD[engine].run(connection, given)
+
+
+async def index_changes(direct: Direct, entries: Sequence[Entry]) -> list[Change]:
+    """What `put` would do, as changes that are to be made with what has been written."""
+    wanted = [entry for entry in entries if entry.text or not entry.new]
+    if not wanted:
+        return []
+    asked = list({entry.conversation_id for entry in wanted})
+    rows = await direct.rows(
+        _OWNERS, [{"place": place, "wanted": one} for place, one in enumerate(asked)]
+    )
+    owners = {asked[row.place]: row.owner for row in rows}
+    new: list[dict[str, Any]] = []
+    old: list[dict[str, Any]] = []
+    for entry in wanted:
+        owner = owners.get(entry.conversation_id)
+        if owner is None:
+            continue
+        given = {
+            "conversation": entry.conversation_id,
+            "message": entry.message_id,
+            "found": indexed(owner, entry.text),
+        }
+        (new if entry.new else old).append(given)
+    return [
+        (_CHANGE_MANY, old),
+        (_ADD_MISSING, [given for given in old if given["found"]]),
+        (_ADD_MANY, [given for given in new if given["found"]]),
+    ]
 
 
 def put_words(

@@ -18,6 +18,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 
 # Beyond these a text is only found by what comes before: PostgreSQL takes at most 1 MB of words.
 MAX_INDEXED_CHARS = 400_000
@@ -56,8 +57,7 @@ def words_of(text: str) -> Iterator[str]:
     """The folded words of a text, in order, with repetitions."""
     folded = fold(text)
     if folded.isascii():
-        for found in _PLAIN.finditer(folded):
-            yield found[0][:MAX_WORD_CHARS]
+        yield from [word[:MAX_WORD_CHARS] for word in _PLAIN.findall(folded)]
         return
     for found in _RUN.finditer(folded):
         run = found[0]
@@ -69,6 +69,7 @@ def words_of(text: str) -> Iterator[str]:
             yield run[:MAX_WORD_CHARS]
 
 
+@lru_cache(4096)
 def mark_of(owner: str) -> str:
     """Eight letters or digits."""
     return hashlib.sha256(owner.encode()).hexdigest()[:8]
@@ -78,6 +79,8 @@ def indexed(owner: str, text: str) -> list[str]:
     """The words of a text as the index keeps them, each once."""
     mark = mark_of(owner)
     found = [mark + word for word in dict.fromkeys(words_of(text[:MAX_INDEXED_CHARS]))]
+    if 4 * sum(map(len, found)) <= MAX_INDEXED_BYTES:
+        return found
     size = 0
     for count, word in enumerate(found):
         size += len(word.encode())

@@ -1,9 +1,11 @@
 """Units of work on the own database: `read(unit)` reads, `write(unit)` is one commit.
 
 A unit is a plain function over a SQLAlchemy `Connection`. On PostgreSQL it runs over psycopg's
-asynchronous driver. On SQLite it runs right on the event loop: a commit there is a fraction of a
-millisecond, while a driver thread has to win the interpreter's lock back for every row, which costs
-a busy service a hundred times as much. What may take long (`slow=True`) goes to a thread.
+asynchronous driver; what every answer does goes below SQLAlchemy there, over `direct`
+(`sqlkit.direct`), which is None on SQLite. On SQLite a unit runs right on the event loop: a commit
+there is a fraction of a millisecond, while a driver thread has to win the interpreter's lock back
+for every row, which costs a busy service a hundred times as much. What may take long (`slow=True`)
+goes to a thread.
 
 A writing unit takes SQLite's write lock at its begin (BEGIN IMMEDIATE): with the driver's default,
 two writers that read first lose updates without an error. WAL with synchronous=NORMAL keeps each
@@ -28,7 +30,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from sqlkit import ask_idle_connections
+from sqlkit import Direct, ask_idle_connections
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Database:
         self._local: Engine | None = None
         self._remote: AsyncEngine | None = None
         self._reading: AsyncEngine | None = None
+        self.direct: Direct | None = None
         if self.sqlite:
             self._local = create_engine(
                 url,
@@ -76,6 +79,7 @@ class Database:
             # Each statement that reads sees what is committed, with a transaction and without: so
             # the way to begin and to end one is saved.
             self._reading = self._remote.execution_options(isolation_level="AUTOCOMMIT")
+            self.direct = Direct(self._remote.url, self._remote.dialect)
 
     async def read(self, unit: Unit[T], *, slow: bool = False) -> T:
         """Runs `unit`, which only reads."""
@@ -132,6 +136,8 @@ class Database:
             for name in tuple(self._connections):
                 self._lost(name)
             self._local.dispose()
+        if self.direct is not None:
+            await self.direct.close()
         if self._remote is not None:
             await self._remote.dispose()
 

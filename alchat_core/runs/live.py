@@ -39,8 +39,8 @@ class Live:
     kept has used. `tools` are ids of tool servers, `calls` the tools that were called for this
     message, by earlier runs as well.
     `beside` is the first answer of the comparison for which this one was asked.
-    `loan` is one that was asked for before the run's rows were stored. `entries` are to be put into
-    the search index beside its events.
+    `title` is what the conversation is called from now on. `loan` is one that was asked for before
+    the answer begins. `entries` are to be put into the search index beside its events.
     """
 
     id: str
@@ -67,3 +67,4 @@ class Live:
     calls: list[dict[str, Any]] = field(default_factory=list)
     entries: tuple[Entry, ...] = ()
     beside: str | None = None
+    title: str = ""

@@ -15,11 +15,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import BigInteger, String, bindparam, func, insert, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    String,
+    Text,
+    bindparam,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from alchat_core.conversations.search import Entry, put
+from alchat_core.conversations.search import Entry, index_changes, put
 from alchat_core.db.engine import Database
 from alchat_core.db.tables import conversations, messages, run_events, runs
 from alchat_core.ids import now_ms
@@ -27,7 +37,7 @@ from alchat_core.metrics import Metrics
 from alchat_core.runs.events import REASONING, STARTED, TEXT, Ending, Event
 from alchat_core.usage.outbox import ADD as ADD_TO_OUTBOX
 from alchat_core.usage.spent import NOTHING, Spent, outbox_rows
-from sqlkit import Prepared, together
+from sqlkit import Change, Many
 
 log = logging.getLogger(__name__)
 
@@ -250,68 +260,93 @@ class _Channel:
             self.done.set()
 
 
-_INSERT_EVENT = Prepared(insert(run_events))
-_START_RUN = Prepared(
-    update(runs)
-    .where(runs.c.id == bindparam("run"))
-    .values(
-        state="running",
-        model=bindparam("used_model"),
-        credential_id=bindparam("used_id"),
-        credential_type=bindparam("used_type"),
-        lease_id=bindparam("used_lease"),
-    )
+_INSERT_EVENT = Many.insert(run_events)
+_START_RUN = Many(
+    lambda given: (
+        update(runs)
+        .where(runs.c.id == given.run)
+        .values(
+            state="running",
+            model=given.used_model,
+            credential_id=given.used_id,
+            credential_type=given.used_type,
+            lease_id=given.used_lease,
+        )
+    ),
+    dict.fromkeys(("run", "used_model", "used_id", "used_type", "used_lease"), String()),
 )
-_END_RUN = Prepared(
-    update(runs)
-    .where(runs.c.id == bindparam("run"))
-    .values(
-        state=bindparam("new_state"),
-        finished_at=bindparam("now"),
-        last_event=bindparam("last"),
-        credential_id=func.coalesce(bindparam("used_id", type_=String), runs.c.credential_id),
-        credential_type=func.coalesce(bindparam("used_type", type_=String), runs.c.credential_type),
-        error=bindparam("new_error"),
-        usage=bindparam("new_usage"),
-        requests=bindparam("new_requests"),
-        unpriced=bindparam("new_unpriced"),
-        prompt_tokens=bindparam("new_prompt_tokens"),
-        completion_tokens=bindparam("new_completion_tokens"),
-        cost_nano=bindparam("new_cost"),
-        price_source=bindparam("new_price_source"),
-    )
+_END_RUN = Many(
+    lambda given: (
+        update(runs)
+        .where(runs.c.id == given.run)
+        .values(
+            state=given.new_state,
+            finished_at=given.now,
+            last_event=given.last,
+            credential_id=func.coalesce(given.used_id, runs.c.credential_id),
+            credential_type=func.coalesce(given.used_type, runs.c.credential_type),
+            error=given.new_error,
+            usage=given.new_usage,
+            requests=given.new_requests,
+            unpriced=given.new_unpriced,
+            prompt_tokens=given.new_prompt_tokens,
+            completion_tokens=given.new_completion_tokens,
+            cost_nano=given.new_cost,
+            price_source=given.new_price_source,
+        )
+    ),
+    {
+        **dict.fromkeys(("run", "new_state", "used_id", "used_type", "new_price_source"), String()),
+        "now": BigInteger(),
+        "last": Integer(),
+        "new_error": runs.c.error.type,
+        "new_usage": runs.c.usage.type,
+        "new_requests": BigInteger(),
+        "new_unpriced": BigInteger(),
+        "new_prompt_tokens": BigInteger(),
+        "new_completion_tokens": BigInteger(),
+        "new_cost": BigInteger(),
+    },
 )
-_STORE_ANSWER = Prepared(
-    update(messages)
-    .where(messages.c.id == bindparam("message"))
-    .values(
-        content=bindparam("new_content"),
-        model=func.coalesce(bindparam("used_model", type_=String), messages.c.model),
-        # Null is nothing new; what an earlier run of this answer thought stays before it.
-        reasoning=func.coalesce(
-            func.coalesce(messages.c.reasoning, literal(""))
-            + bindparam("new_reasoning", type_=String),
-            messages.c.reasoning,
-        ),
-        reasoning_ms=func.coalesce(
-            func.coalesce(messages.c.reasoning_ms, literal(0))
-            + bindparam("new_reasoning_ms", type_=BigInteger),
-            messages.c.reasoning_ms,
-        ),
-        usage=func.coalesce(
-            bindparam("new_message_usage", type_=messages.c.usage.type), messages.c.usage
-        ),
-    )
+_STORE_ANSWER = Many(
+    lambda given: (
+        update(messages)
+        .where(messages.c.id == given.message)
+        .values(
+            content=given.new_content,
+            model=func.coalesce(given.used_model, messages.c.model),
+            # Null is nothing new; what an earlier run of this answer thought stays before it.
+            reasoning=func.coalesce(
+                func.coalesce(messages.c.reasoning, literal("")) + given.new_reasoning,
+                messages.c.reasoning,
+            ),
+            reasoning_ms=func.coalesce(
+                func.coalesce(messages.c.reasoning_ms, literal(0)) + given.new_reasoning_ms,
+                messages.c.reasoning_ms,
+            ),
+            usage=func.coalesce(given.new_message_usage, messages.c.usage),
+        )
+    ),
+    {
+        **dict.fromkeys(("message", "used_model"), String()),
+        **dict.fromkeys(("new_content", "new_reasoning"), Text()),
+        "new_reasoning_ms": BigInteger(),
+        "new_message_usage": messages.c.usage.type,
+    },
 )
-_TOUCH = Prepared(
-    update(conversations)
-    .where(conversations.c.id == bindparam("conversation"))
-    .values(
-        updated_at=bindparam("now"),
-        last_message_at=bindparam("now"),
-        # The next message asks the same model, unless that has just failed or was only compared.
-        model=func.coalesce(bindparam("good_model"), conversations.c.model),
-    )
+_TOUCH = Many(
+    lambda given: (
+        update(conversations)
+        .where(conversations.c.id == given.conversation)
+        .values(
+            updated_at=given.now,
+            last_message_at=given.now,
+            # The next message asks the same model, unless that has just failed or was only
+            # compared.
+            model=func.coalesce(given.good_model, conversations.c.model),
+        )
+    ),
+    {"conversation": String(), "now": BigInteger(), "good_model": String()},
 )
 _READ = (
     select(run_events.c.number, run_events.c.type, run_events.c.data)
@@ -665,20 +700,26 @@ class DatabaseLog:
         entries = [entry for c in written for entry in c.entries]
         entries += [Entry(one["conversation"], one["message"], one["new_content"]) for one in ended]
 
-        def unit(connection: Connection) -> None:
-            with together(connection):
-                _INSERT_EVENT.run(connection, *events)
-                if names:
-                    _START_RUN.run(connection, *names)
-                if ended:
-                    _END_RUN.run(connection, *ended)
-                    _STORE_ANSWER.run(connection, *ended)
-                    _TOUCH.run(connection, *ended)
-                if owed:
-                    ADD_TO_OUTBOX.run(connection, *owed)
-            put(connection, entries)
+        changes: list[Change] = [
+            (_INSERT_EVENT, events),
+            (_START_RUN, names),
+            (_END_RUN, ended),
+            (_STORE_ANSWER, ended),
+            (_TOUCH, ended),
+            (ADD_TO_OUTBOX, owed),
+        ]
+        changes = [(many, rows) for many, rows in changes if rows]
+        if self._database.direct is None:
 
-        await self._database.write(unit)
+            def unit(connection: Connection) -> None:
+                for many, rows in changes:
+                    many.run(connection, *rows)
+                put(connection, entries)
+
+            await self._database.write(unit)
+        else:
+            changes += await index_changes(self._database.direct, entries)
+            await self._database.direct.commit(changes)
         for channel in channels:
             channel.settled = channel.closed
         for channel in written:

@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import and_, bindparam, case, exists, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    String,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection
 
 from alchat_core.attachments.models import Attachment
@@ -29,7 +43,7 @@ from alchat_core.runs.events import INTERRUPTED, REASONING, TEXT
 from alchat_core.runs.live import Live, Sent
 from alchat_core.usage.outbox import ADD as ADD_TO_OUTBOX
 from alchat_core.usage.spent import Use, outbox_rows
-from sqlkit import Prepared
+from sqlkit import Many, Prepared
 
 # Answers to one question that are written at the same time.
 LANES = 4
@@ -46,31 +60,46 @@ _active = (
 _running = (
     select(func.count())
     .select_from(runs)
-    .where(runs.c.owner == bindparam("who"), ACTIVE)
+    .where(runs.c.owner == conversations.c.owner, ACTIVE)
+    .correlate(conversations)
     .scalar_subquery()
 )
-SCENE = Prepared(
-    select(
-        conversations.c.title,
-        conversations.c.model,
-        ACTIVE_LEAF.label("leaf"),
-        _active.label("active"),
-        _running.label("running"),
-        conversations.c.system_prompt,
-        conversations.c.parameters,
-        (
-            or_(conversations.c.title.is_(None), conversations.c.title_origin == "words")
-            & ~conversations.c.temporary
-        ).label("wants_title"),
-        conversations.c.tools,
-        conversations.c.assistant_id,
-    ).where(conversations.c.id == bindparam("wanted"), _MINE)
+_SCENE = (
+    conversations.c.title,
+    conversations.c.model,
+    ACTIVE_LEAF.label("leaf"),
+    _active.label("active"),
+    _running.label("running"),
+    conversations.c.system_prompt,
+    conversations.c.parameters,
+    (
+        or_(conversations.c.title.is_(None), conversations.c.title_origin == "words")
+        & ~conversations.c.temporary
+    ).label("wants_title"),
+    conversations.c.tools,
+    conversations.c.assistant_id,
+)
+SCENE = Prepared(select(*_SCENE).where(conversations.c.id == bindparam("wanted"), _MINE))
+# `place` is whatever tells the rows that were given apart.
+SCENES = Many(
+    lambda given: select(given.place.label("place"), *_SCENE).where(
+        conversations.c.id == given.wanted,
+        conversations.c.owner == given.who,
+        conversations.c.deleted_at.is_(None),
+    ),
+    {"place": Integer(), "wanted": String(), "who": String()},
 )
 ROLE = Prepared(
     select(messages.c.role).where(
         messages.c.id == bindparam("message"),
         messages.c.conversation_id == bindparam("conversation"),
     )
+)
+ROLES = Many(
+    lambda given: select(given.place.label("place"), messages.c.role).where(
+        messages.c.id == given.message, messages.c.conversation_id == given.conversation
+    ),
+    {"place": Integer(), "message": String(), "conversation": String()},
 )
 OWNED_MESSAGE = (
     select(messages.c.conversation_id, messages.c.role, messages.c.content, messages.c.parent_id)
@@ -99,12 +128,12 @@ BROKEN_OFF = (
     .order_by(runs.c.id.desc())
     .limit(1)
 )
-ADD_MESSAGE = Prepared(
-    insert(messages),
+ADD_MESSAGE = Many.insert(
+    messages,
     ("id", "conversation_id", "parent_id", "role", "content", "created_at", "beside"),
 )
-ADD_RUN = Prepared(
-    insert(runs),
+ADD_RUN = Many.insert(
+    runs,
     (
         "id",
         "owner",
@@ -122,18 +151,21 @@ ADD_RUN = Prepared(
 CITED = (
     update(messages).where(messages.c.id == bindparam("message")).values(sources=bindparam("found"))
 )
-MOVED = Prepared(
-    update(conversations)
-    .where(conversations.c.id == bindparam("conversation"))
-    .values(
-        title=bindparam("new_title"),
-        title_origin=case(
-            (conversations.c.title.is_(None), "words"), else_=conversations.c.title_origin
-        ),
-        updated_at=bindparam("now"),
-        last_message_at=bindparam("now"),
-        active_leaf_id=bindparam("leaf"),
-    )
+MOVED = Many(
+    lambda given: (
+        update(conversations)
+        .where(conversations.c.id == given.conversation)
+        .values(
+            title=given.new_title,
+            title_origin=case(
+                (conversations.c.title.is_(None), "words"), else_=conversations.c.title_origin
+            ),
+            updated_at=given.now,
+            last_message_at=given.now,
+            active_leaf_id=given.leaf,
+        )
+    ),
+    {"conversation": String(), "new_title": String(), "now": BigInteger(), "leaf": String()},
 )
 # The active branch stays where it is, also in a conversation of old, where it ended in the newest.
 _STAYED = (
@@ -151,19 +183,29 @@ _here = (runs.c.conversation_id == bindparam("conversation"), ACTIVE)
 _HELD = select(runs.c.id).where(*_here).order_by(runs.c.id).limit(1).with_for_update(read=True)
 _LANES = select(runs.c.lane, runs.c.user_message_id).where(*_here)
 _ANSWER = select(messages.c.parent_id, messages.c.beside).where(messages.c.id == bindparam("leaf"))
+_KEY = (
+    idempotency_keys.c.digest,
+    idempotency_keys.c.message_id,
+    idempotency_keys.c.run_id,
+    runs.c.user_message_id,
+)
+_ITS_RUN = idempotency_keys.join(runs, runs.c.id == idempotency_keys.c.run_id)
 KEY = Prepared(
-    select(
-        idempotency_keys.c.digest,
-        idempotency_keys.c.message_id,
-        idempotency_keys.c.run_id,
-        runs.c.user_message_id,
-    )
-    .join(runs, runs.c.id == idempotency_keys.c.run_id)
+    select(*_KEY)
+    .select_from(_ITS_RUN)
     .where(
         idempotency_keys.c.owner == bindparam("who"), idempotency_keys.c.key == bindparam("used")
     )
 )
-_KEEP_KEY = Prepared(insert(idempotency_keys))
+KEYS = Many(
+    lambda given: (
+        select(given.place.label("place"), *_KEY)
+        .select_from(_ITS_RUN)
+        .where(idempotency_keys.c.owner == given.who, idempotency_keys.c.key == given.used)
+    ),
+    {"place": Integer(), "who": String(), "used": String()},
+)
+KEEP_KEY = Many.insert(idempotency_keys)
 RUN = select(
     runs.c.id,
     runs.c.conversation_id,
@@ -260,35 +302,51 @@ def add_run(
     stay: str | None = None,
 ) -> None:
     """The active branch ends in its answer from now on, or else stays where it is, at `stay`."""
-    ADD_RUN.run(
-        connection,
-        {
-            "id": live.id,
-            "owner": live.user.id,
-            "conversation_id": live.conversation_id,
-            "message_id": live.message_id,
-            "user_message_id": live.user_message_id,
-            "state": "queued",
-            "model": live.model,
-            "created_at": now,
-            "last_event": 0,
-            "parameters": effective(live.model, live.defaults, live.parameters),
-            "lane": lane,
-        },
-    )
+    ADD_RUN.run(connection, run_row(live, now, lane=lane))
     if stay is not None:
         given = {"conversation": live.conversation_id, "now": now, "leaf": stay}
         connection.execute(_STAYED, given)
         return
-    MOVED.run(
-        connection,
-        {
-            "conversation": live.conversation_id,
-            "new_title": title,
-            "now": now,
-            "leaf": live.message_id,
-        },
-    )
+    MOVED.run(connection, moved_row(live, title, now))
+
+
+def run_row(live: Live, now: int, *, lane: int = 0) -> dict[str, Any]:
+    """For `ADD_RUN`."""
+    return {
+        "id": live.id,
+        "owner": live.user.id,
+        "conversation_id": live.conversation_id,
+        "message_id": live.message_id,
+        "user_message_id": live.user_message_id,
+        "state": "queued",
+        "model": live.model,
+        "created_at": now,
+        "last_event": 0,
+        "parameters": effective(live.model, live.defaults, live.parameters),
+        "lane": lane,
+    }
+
+
+def moved_row(live: Live, title: str, now: int) -> dict[str, Any]:
+    """For `MOVED`."""
+    return {
+        "conversation": live.conversation_id,
+        "new_title": title,
+        "now": now,
+        "leaf": live.message_id,
+    }
+
+
+def key_row(live: Live, key: str, digest: str, now: int) -> dict[str, Any]:
+    """For `KEEP_KEY`."""
+    return {
+        "owner": live.user.id,
+        "key": key,
+        "digest": digest,
+        "message_id": live.message_id,
+        "run_id": live.id,
+        "created_at": now,
+    }
 
 
 def check_parent(connection: Connection, conversation_id: str, parent_id: str) -> None:
@@ -388,22 +446,15 @@ def check_parameters(model: str | None, parameters: dict[str, Any] | None) -> No
 
 def replay(connection: Connection, owner: str, key: str, digest: str) -> Sent | None:
     row = KEY.first(connection, {"who": owner, "used": key})
-    if row is None:
-        return None
+    return None if row is None else sent_before(row, digest)
+
+
+def sent_before(row: Sequence[Any], digest: str) -> Sent:
+    """What `KEY` found, for a request with this digest. Raises `KeyReused`."""
     if row[0] != digest:
         raise KeyReused
     return Sent(*row[1:])
 
 
 def remember(connection: Connection, live: Live, key: str, digest: str, now: int) -> None:
-    _KEEP_KEY.run(
-        connection,
-        {
-            "owner": live.user.id,
-            "key": key,
-            "digest": digest,
-            "message_id": live.message_id,
-            "run_id": live.id,
-            "created_at": now,
-        },
-    )
+    KEEP_KEY.run(connection, key_row(live, key, digest, now))

@@ -25,7 +25,6 @@ from alchat_core.attachments.rows import attach, of_message
 from alchat_core.attachments.service import AttachmentService
 from alchat_core.auth import User
 from alchat_core.conversations.models import Run, title_from
-from alchat_core.conversations.search import Entry
 from alchat_core.conversations.service import ConversationService
 from alchat_core.credential_manager import CredentialManager, Loan
 from alchat_core.db.engine import Database, Unit
@@ -70,6 +69,7 @@ from alchat_core.runs.rows import (
     replay,
     run_of,
 )
+from alchat_core.runs.sending import Draft, Sending, entries_of
 from alchat_core.runs.titles import Titles
 from alchat_core.runs.transcriptions import Transcriptions
 from alchat_core.runs.watch import LoanWatch
@@ -141,6 +141,9 @@ class RunService:
         self.transcriptions = Transcriptions(
             settings, credentials, provider, self._watch, self._ledger, self._answering.known
         )
+        self._sending = Sending(
+            database, self._judge, self._ask_for_key, self._begin, lambda: self._stopping
+        )
         self._stopping = False
         events.if_stuck(lambda run_id: self._halt(run_id, RunError("storage-failed")))
 
@@ -166,6 +169,7 @@ class RunService:
     async def stop(self, seconds: float) -> None:
         """No new runs; running ones end, or are marked interrupted, within `seconds`."""
         self._stopping = True
+        await self._sending.settle()
         left = {live.task for live in self._live.values() if live.task is not None}
         if left:
             _, left = await asyncio.wait(left, timeout=seconds * TIME_TO_END)
@@ -212,6 +216,17 @@ class RunService:
                 "send", conversation_id, content, model, place, *attachments, parameters=parameters
             )
 
+        loan = None
+        if not attachments:
+            draft = Draft(
+                *(user, conversation_id, content, run_id, model, parameters),
+                *(parent_id, first, key, digest),
+            )
+            outcome = await self._sending.send(draft)
+            if isinstance(outcome, Sent):
+                return outcome
+            loan = outcome.loan
+
         def unit(connection: Connection) -> Live:
             scene = self._scene(connection, user.id, conversation_id)
             if parent_id is not None:
@@ -238,12 +253,11 @@ class RunService:
             live.attachments = attach(
                 connection, user.id, conversation_id, live.user_message_id, attachments
             )
-            live.entries = (Entry(conversation_id, live.user_message_id, content, new=True),)
-            if not scene.title:
-                live.entries += (Entry(conversation_id, None, title_from(content), new=True),)
+            live.entries = entries_of(live, titled=bool(scene.title))
             return live
 
-        loan = await self._foresee(user, conversation_id, run_id, key)
+        if loan is None:
+            loan = await self._foresee(user, conversation_id, run_id, key)
         return await self._launch(_once(user, key, digest, unit), loan)
 
     async def retry(
@@ -457,13 +471,17 @@ class RunService:
         scene = Scene(*row)
         if beside is not None:
             scene = scene._replace(lane=free_lane(connection, conversation_id, beside))
-        elif scene.active is not None:
-            raise RunActive
-        if scene.running >= self._settings.alchat_max_running_answers:
-            raise TooManyRunning
+        self._judge(scene, scene.running, beside=beside is not None)
         if scene.assistant_id is None:
             return scene
         return scene._replace(background=background_of(connection, owner, scene.assistant_id))
+
+    def _judge(self, scene: Scene, running: int, *, beside: bool = False) -> None:
+        """Raises what forbids a new answer, where the owner has so many `running`."""
+        if scene.active is not None and not beside:
+            raise RunActive
+        if running >= self._settings.alchat_max_running_answers:
+            raise TooManyRunning
 
     async def _foresee(
         self, user: User, conversation_id: str, run_id: str, key: str | None
@@ -485,10 +503,17 @@ class RunService:
                 return None
         except (Refused, SQLAlchemyError):
             return None
+        loan = self._ask(user, run_id)
+        await asyncio.sleep(0)
+        return loan
+
+    def _ask_for_key(self, draft: Draft) -> asyncio.Task[Loan]:
+        return self._ask(draft.user, draft.run_id)
+
+    def _ask(self, user: User, run_id: str) -> asyncio.Task[Loan]:
         loan = asyncio.create_task(self._credentials.borrow(user, run_id), name=f"loan-{run_id}")
         # Nobody may come to ask for it, and why it failed.
         loan.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.sleep(0)
         return loan
 
     async def _launch(
@@ -506,6 +531,13 @@ class RunService:
                 loan.cancel()
             return live
         live.loan = loan
+        self._begin(live)
+        # The answer begins, and asks for its key, before this one's own answer is put together.
+        await asyncio.sleep(0)
+        return Sent(live.message_id, live.id, live.user_message_id)
+
+    def _begin(self, live: Live) -> None:
+        """The rows of the run are durable."""
         self.events.open(
             live.id,
             live.conversation_id,
@@ -517,9 +549,6 @@ class RunService:
         self._live[live.id] = live
         live.task = asyncio.create_task(self._write(live), name=live.id)
         live.task.add_done_callback(lambda _done: self._forget(live))
-        # The answer begins, and asks for its key, before this one's own answer is put together.
-        await asyncio.sleep(0)
-        return Sent(live.message_id, live.id, live.user_message_id)
 
     async def _store(self, unit: Unit[Live | Sent]) -> Live | Sent:
         """Commits the rows of a run. Where somebody else was faster, the next look sees that one's

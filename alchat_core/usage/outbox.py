@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.engine import Connection
 
 from alchat_core.credential_manager import CredentialManager
@@ -25,7 +25,7 @@ from alchat_core.logs import describe
 from alchat_core.papita import PapitaCallError
 from alchat_core.usage.prices import Listed, Prices
 from alchat_core.usage.spent import NANO, Spent, Use, both, outbox_rows
-from sqlkit import Prepared
+from sqlkit import Many
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ GATHER_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0
 STOP_SECONDS = 0.5
 
-ADD = Prepared(insert(usage_outbox))
+ADD = Many.insert(usage_outbox)
 _OLDEST = select(usage_outbox).order_by(usage_outbox.c.at, usage_outbox.c.id).limit(AT_ONCE)
 _CONFIRMED = delete(usage_outbox).where(usage_outbox.c.id == bindparam("confirmed"))
 

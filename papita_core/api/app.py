@@ -21,6 +21,7 @@ from papita_core.api.routes import (
     credentials,
     erasures,
     leases,
+    loans,
     projects,
     token,
     usage,
@@ -67,6 +68,7 @@ def create_api(papita: Papita, *, runner: ProjectRunner) -> FastAPI:
     # Tried in this order: what is asked most often comes first.
     for routes in (
         credentials,
+        loans,
         leases,
         token,
         projects,

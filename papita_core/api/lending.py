@@ -8,6 +8,7 @@ described way through the routes, and gets the same answers there.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from papita_core.api.deps import Parts, bearer
 from papita_core.api.problems import of_papita
 from papita_core.errors import PapitaError
-from papita_core.grants.lending import LoanRequest
+from papita_core.grants.lending import Loan, LoanRequest
 from papita_core.grants.service import LEASE_PREFIX
 
 PATH = "/credentials"
@@ -82,18 +83,20 @@ def request_id(request: Request) -> str | None:
 async def lend(parts: Parts, wanted: LoanRequest) -> Response:
     """The answer to a granted request. Raises what `Lender.resolve` does."""
     loan = await asyncio.wrap_future(parts.papita.lender.resolve(wanted))
+    return JSONResponse(body_of(loan), headers=NO_STORE)
+
+
+def body_of(loan: Loan) -> dict[str, Any]:
+    """A loan on the wire."""
     spending = loan.spending
-    return JSONResponse(
-        {
-            "credentials": {
-                "id": loan.credential_id,
-                "credentialType": loan.credential_type,
-                "projectId": loan.project_id,
-                "baseUrl": loan.base_url,
-                "credentials": loan.secret,
-            },
-            "lease": {"id": loan.lease_id, "expiresAt": loan.expires_at.isoformat()},
-            **({} if spending is None else {"budget": spending.as_json()}),
+    return {
+        "credentials": {
+            "id": loan.credential_id,
+            "credentialType": loan.credential_type,
+            "projectId": loan.project_id,
+            "baseUrl": loan.base_url,
+            "credentials": loan.secret,
         },
-        headers=NO_STORE,
-    )
+        "lease": {"id": loan.lease_id, "expiresAt": loan.expires_at.isoformat()},
+        **({} if spending is None else {"budget": spending.as_json()}),
+    }

@@ -252,6 +252,41 @@ class LoansBody(Body):
     leases: Annotated[list[LoanToCheck], Field(max_length=500)]
 
 
+Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class WantedLoan(Body):
+    """One loan: the parameters of `GET /api/credentials`, with the project token that opens it."""
+
+    token: Annotated[str, Field(max_length=200, description="The project token.")]
+    username: Word
+    credential_type: Word
+    run_id: Word | None = None
+    base_url: Annotated[str, Field(max_length=2048)] | None = None
+    request_id: Annotated[Word, Field(description="As X-Request-Id, for the audit log.")] | None = (
+        None
+    )
+
+
+class WantedLoans(Body):
+    loans: Annotated[list[WantedLoan], Field(min_length=1, max_length=64)]
+
+
+class LoanOutcome(Answer):
+    """Either the `loan`, with status 200, or the `problem` with the status that it would have had
+    alone; `retryAfter` is in seconds.
+    """
+
+    status: int
+    loan: LoanAnswer | None = None
+    problem: Problem | None = None
+    retry_after: int | None = None
+
+
+class LoanOutcomes(Answer):
+    loans: list[LoanOutcome]
+
+
 class EndedLoan(Answer):
     """`code` says why it would not be lent any more, `detail` is a sentence for the user."""
 

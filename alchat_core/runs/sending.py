@@ -1,0 +1,348 @@
+"""Messages that are sent in the same moment share one look at the database and one commit.
+
+Each is judged and answered by itself: what is refused to one, and a conversation that somebody else
+was faster in, changes nothing for the others. In one conversation, and under one Idempotency-Key,
+one message is stored at a time. What the shared way does not know - files, an assistant, a row that
+was in the way - is left to the caller as `Apart`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
+
+from alchat_core.auth import User
+from alchat_core.conversations.models import title_from
+from alchat_core.conversations.search import Entry
+from alchat_core.credential_manager import Loan
+from alchat_core.db.engine import Database
+from alchat_core.errors import InvalidInput, NotFound, Refused, ShuttingDown
+from alchat_core.ids import new_id, now_ms
+from alchat_core.runs.live import Live, Sent
+from alchat_core.runs.rows import (
+    ADD_MESSAGE,
+    ADD_RUN,
+    KEEP_KEY,
+    KEYS,
+    MOVED,
+    ROLES,
+    SCENES,
+    Scene,
+    check_parameters,
+    key_row,
+    message_row,
+    moved_row,
+    run_row,
+    sent_before,
+)
+from sqlkit import Change, Many
+
+AT_ONCE: Final = 128
+NOT_AN_ANSWER: Final = "parentId: name an answer in this conversation."
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """It has to be stored by itself. `loan` was asked for already, for this message."""
+
+    loan: asyncio.Task[Loan] | None = None
+
+
+Outcome = Sent | Apart
+
+
+@dataclass(slots=True)
+class Draft:
+    """A message that wants to be sent. With `first` it follows nothing, with a `parent_id` that
+    answer, else the end of the active branch; `digest` tells its request from others with this
+    `key`.
+    """
+
+    user: User
+    conversation_id: str
+    content: str
+    run_id: str
+    model: str | None = None
+    parameters: dict[str, Any] | None = None
+    parent_id: str | None = None
+    first: bool = False
+    key: str | None = None
+    digest: str = ""
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    loan: asyncio.Task[Loan] | None = None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    draft: Draft
+    outcome: asyncio.Future[Outcome]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the database knows of the drafts, by their places."""
+
+    scenes: Mapping[int, Scene]
+    before: Mapping[int, Sequence[Any]]
+    roles: Mapping[int, str]
+
+
+class Sending:
+    """Built once per process.
+
+    `judge(scene, running)` raises what forbids a new answer in a conversation, where so many of the
+    owner's are being written; `ask(draft)` begins to borrow the key; `launch(live)` starts the
+    answer, whose rows are durable by then. While `stopping`, none begins.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        judge: Callable[[Scene, int], None],
+        ask: Callable[[Draft], asyncio.Task[Loan]],
+        launch: Callable[[Live], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._judge = judge
+        self._ask = ask
+        self._launch = launch
+        self._stopping = stopping
+        self._waiting: list[_Waiting] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def send(self, draft: Draft) -> Outcome:
+        """Stores the message and starts the answer. Raises `Refused` and what the driver does.
+
+        Whoever does not wait for the end stops nothing: what is stored is answered.
+        """
+        waiting = _Waiting(draft, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._task is None:
+            # In a context of its own: what is done here is done for many requests.
+            self._task = asyncio.create_task(
+                self._work(), name="sending", context=contextvars.Context()
+            )
+        return await waiting.outcome
+
+    async def settle(self) -> None:
+        """Returns when nothing waits any more."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._next()
+                try:
+                    await self._store(batch)
+                except Exception as error:  # noqa: BLE001 - each of them is told
+                    for one in batch:
+                        _fail(one, error)
+        finally:
+            self._task = None
+
+    def _next(self) -> list[_Waiting]:
+        """In the order in which they came, but one per conversation and one per key."""
+        batch: list[_Waiting] = []
+        later: list[_Waiting] = []
+        taken: set[tuple[str, str]] = set()
+        for one in self._waiting:
+            draft = one.draft
+            places = {("", draft.conversation_id)}
+            if draft.key:
+                places.add((draft.user.id, draft.key))
+            # What waits for one that waits must not overtake it either.
+            if len(batch) < AT_ONCE and not places & taken:
+                batch.append(one)
+            else:
+                later.append(one)
+            taken |= places
+        self._waiting = later
+        return batch
+
+    async def _store(self, batch: list[_Waiting]) -> None:
+        drafts = [one.draft for one in batch]
+        direct = self._database.direct
+        try:
+            if direct is None:
+
+                def unit(connection: Connection) -> list[Live | Outcome | Refused]:
+                    found = _look(drafts, lambda many, rows: many.rows(connection, rows))
+                    decided = self._decide(drafts, found)
+                    for many, rows in _changes(drafts, decided):
+                        many.run(connection, *rows)
+                    return decided
+
+                decided = await self._database.write(unit)
+                self._borrow(drafts, decided)
+            else:
+                asked = _Asked(drafts)
+                answers = [await direct.rows(many, rows) for many, rows in asked.questions]
+                decided = self._decide(drafts, asked.found(answers))
+                # Papita works while the rows are stored. Whether there will be an answer, storing
+                # it decides: somebody faster leaves a loan on the record that was never used.
+                self._borrow(drafts, decided)
+                await asyncio.sleep(0)
+                await direct.commit(_changes(drafts, decided))
+        except OperationalError:
+            # The database itself does not work: that is so for all of them.
+            for draft in drafts:
+                if draft.loan is not None:
+                    draft.loan.cancel()
+            raise
+        except Exception:  # noqa: BLE001 - whose fault it was, each finds out by itself
+            decided = [Apart(draft.loan) for draft in drafts]
+        for one, outcome in zip(batch, decided, strict=True):
+            if isinstance(outcome, Refused):
+                _fail(one, outcome)
+                continue
+            if isinstance(outcome, Live):
+                outcome.loan = one.draft.loan
+                one.draft.context.run(self._launch, outcome)
+                outcome = Sent(outcome.message_id, outcome.id, outcome.user_message_id)
+            if not one.outcome.done():
+                one.outcome.set_result(outcome)
+            elif isinstance(outcome, Apart) and outcome.loan is not None:
+                outcome.loan.cancel()
+
+    def _borrow(self, drafts: list[Draft], decided: Sequence[object]) -> None:
+        for draft, outcome in zip(drafts, decided, strict=True):
+            if isinstance(outcome, Live):
+                draft.loan = draft.context.run(self._ask, draft)
+
+    def _decide(self, drafts: list[Draft], found: _Found) -> list[Live | Outcome | Refused]:
+        more: Counter[str] = Counter()
+        decided: list[Live | Outcome | Refused] = []
+        for place, draft in enumerate(drafts):
+            try:
+                one = self._one(place, draft, found, more)
+            except Refused as refused:
+                decided.append(refused)
+                continue
+            if isinstance(one, Live):
+                more[draft.user.id] += 1
+            decided.append(one)
+        return decided
+
+    def _one(
+        self, place: int, draft: Draft, found: _Found, more: Mapping[str, int]
+    ) -> Live | Outcome:
+        if place in found.before:
+            return sent_before(found.before[place], draft.digest)
+        if self._stopping():
+            raise ShuttingDown
+        scene = found.scenes.get(place)
+        if scene is None:
+            raise NotFound
+        self._judge(scene, scene.running + more[draft.user.id])
+        if scene.assistant_id is not None:
+            return Apart()
+        if draft.parent_id is not None and found.roles.get(place) != "assistant":
+            raise InvalidInput(NOT_AN_ANSWER)
+        live = Live(
+            id=draft.run_id,
+            user=draft.user,
+            conversation_id=draft.conversation_id,
+            user_message_id=new_id("msg"),
+            message_id=new_id("msg"),
+            content=draft.content,
+            parent_id=None if draft.first else draft.parent_id or scene.leaf,
+            model=draft.model or scene.model,
+            parameters=draft.parameters,
+            title=scene.title or title_from(draft.content),
+            **scene.carried,
+        )
+        check_parameters(live.model, draft.parameters)
+        live.entries = entries_of(live, titled=bool(scene.title))
+        return live
+
+
+def entries_of(live: Live, *, titled: bool) -> tuple[Entry, ...]:
+    """What a new question, and the title that is made of it, put into the search index."""
+    entries: tuple[Entry, ...] = (
+        Entry(live.conversation_id, live.user_message_id, live.content, new=True),
+    )
+    if not titled:
+        entries += (Entry(live.conversation_id, None, title_from(live.content), new=True),)
+    return entries
+
+
+class _Asked:
+    """What has to be known of drafts before they can be judged."""
+
+    def __init__(self, drafts: Sequence[Draft]) -> None:
+        self.questions: list[tuple[Many, list[dict[str, Any]]]] = [
+            (
+                SCENES,
+                [
+                    {"place": place, "wanted": one.conversation_id, "who": one.user.id}
+                    for place, one in enumerate(drafts)
+                ],
+            )
+        ]
+        keyed = [
+            {"place": place, "who": one.user.id, "used": one.key}
+            for place, one in enumerate(drafts)
+            if one.key
+        ]
+        following = [
+            {"place": place, "message": one.parent_id, "conversation": one.conversation_id}
+            for place, one in enumerate(drafts)
+            if one.parent_id is not None
+        ]
+        for many, rows in ((KEYS, keyed), (ROLES, following)):
+            if rows:
+                self.questions.append((many, rows))
+
+    def found(self, answers: Sequence[Sequence[Any]]) -> _Found:
+        by = {
+            many: {row[0]: row[1:] for row in rows}
+            for (many, _), rows in zip(self.questions, answers, strict=True)
+        }
+        return _Found(
+            {place: Scene(*row) for place, row in by[SCENES].items()},
+            by.get(KEYS, {}),
+            {place: row[0] for place, row in by.get(ROLES, {}).items()},
+        )
+
+
+def _look(
+    drafts: Sequence[Draft], rows: Callable[[Many, list[dict[str, Any]]], list[Any]]
+) -> _Found:
+    asked = _Asked(drafts)
+    return asked.found([rows(*question) for question in asked.questions])
+
+
+def _changes(drafts: Sequence[Draft], decided: Sequence[object]) -> list[Change]:
+    now = now_ms()
+    new = [
+        (draft, live) for draft, live in zip(drafts, decided, strict=True) if isinstance(live, Live)
+    ]
+    # In one order everywhere, so that two processes never wait for each other.
+    new.sort(key=lambda one: one[1].conversation_id)
+    told: list[dict[str, Any]] = []
+    for draft, live in new:
+        asking, asked = live.user_message_id, live.message_id
+        told.append(message_row(live, asking, live.parent_id, "user", draft.content, now))
+        told.append(message_row(live, asked, asking, "assistant", "", now))
+    keys = [key_row(live, draft.key, draft.digest, now) for draft, live in new if draft.key]
+    changes: list[Change] = [
+        (ADD_MESSAGE, told),
+        (ADD_RUN, [run_row(live, now) for _, live in new]),
+        (MOVED, [moved_row(live, live.title, now) for _, live in new]),
+        (KEEP_KEY, keys),
+    ]
+    return [(many, rows) for many, rows in changes if rows]
+
+
+def _fail(one: _Waiting, error: Exception) -> None:
+    if not one.outcome.done():
+        one.outcome.set_exception(error)
