@@ -43,6 +43,9 @@ ERASURES_PATH = "/api/erasures"
 LOANS_PATH = "/api/loans"
 MAX_CHECKED = 500
 LOANS_AT_ONCE = 64
+# So long loans wait for others while some are asked for already: those are on their way about as
+# long, and what comes after them finds Papita at work.
+GATHER_SECONDS = 0.004
 # So long a Papita that does not know how to lend several at once is asked for each alone.
 ALONE_SECONDS = 300.0
 MAX_TOKENS = 1000
@@ -137,6 +140,7 @@ class CredentialManager:
         self._asked: list[_Asked] = []
         self._together: set[asyncio.Task[None]] = set()
         self._alone_until = 0.0
+        self._lending = 0
 
     async def borrow(self, user: User, run_id: str | None = None) -> Loan:
         """The user's key, on Papita's record as read for `run_id`. Raises `RunError`."""
@@ -189,7 +193,7 @@ class CredentialManager:
             "POST",
             CHECK_PATH,
             within=CHECK_SECONDS,
-            auth=client,
+            headers=client,
             json={"leases": [{"id": lease, "credentialId": one} for lease, one in loans]},
         )
         listed = answer.body.get("ended")
@@ -203,7 +207,7 @@ class CredentialManager:
     async def report(self, records: Sequence[dict[str, Any]]) -> PapitaAnswer:
         """Tells Papita what was spent with its loans. Raises `PapitaCallError` and `RunError`."""
         return await self._papita.request(
-            "POST", USAGE_PATH, auth=self._client(), json={"records": list(records)}
+            "POST", USAGE_PATH, headers=self._client(), json={"records": list(records)}
         )
 
     async def erasures(self) -> list[DueErasure]:
@@ -252,7 +256,7 @@ class CredentialManager:
         answer = await self._request(
             "POST",
             "/api/token",
-            auth=self._client(),
+            headers=self._client(),
             data={
                 "grant_type": GRANT_TYPE,
                 "subject_token": user.token.reveal(),
@@ -282,12 +286,16 @@ class CredentialManager:
         answer = await self._with_others(token, wanted)
         if answer is not None:
             return answer
-        return await self._request(
-            "GET",
-            "/api/credentials",
-            params=wanted,
-            headers={"Authorization": f"Bearer {token.value.reveal()}"},
-        )
+        self._lending += 1
+        try:
+            return await self._request(
+                "GET",
+                "/api/credentials",
+                params=wanted,
+                headers={"Authorization": f"Bearer {token.value.reveal()}"},
+            )
+        finally:
+            self._lending -= 1
 
     async def _with_others(
         self, token: _ProjectToken, wanted: dict[str, str]
@@ -306,8 +314,11 @@ class CredentialManager:
         asked = _Asked(loan, loop.create_future())
         self._asked.append(asked)
         if len(self._asked) == 1:
-            # Those that are ready to run now get in as well.
-            loop.call_soon(self._go)
+            if self._lending:
+                loop.call_later(GATHER_SECONDS, self._go)
+            else:
+                # Those that are ready to run now get in as well.
+                loop.call_soon(self._go)
         return await asked.answer
 
     def _go(self) -> None:
@@ -326,11 +337,12 @@ class CredentialManager:
 
     async def _lend_several(self, asked: list[_Asked]) -> None:
         answers: list[PapitaAnswer | None] = [None] * len(asked)
+        self._lending += 1
         try:
             answer = await self._papita.request(
                 "POST",
                 LOANS_PATH,
-                auth=self._client(),
+                headers=self._client(),
                 json={"loans": [one.loan for one in asked]},
             )
             found = answer.body.get("loans") if answer.status == 200 else None
@@ -342,6 +354,7 @@ class CredentialManager:
             # Each asks again by itself, and finds out why.
             pass
         finally:
+            self._lending -= 1
             for one, its in zip(asked, answers, strict=True):
                 _tell(one, its)
 
@@ -356,11 +369,12 @@ class CredentialManager:
             span.add("http.response.status_code", answer.status)
             return answer
 
-    def _client(self) -> aiohttp.BasicAuth:
+    def _client(self) -> dict[str, str]:
         """AL-Chat's own id and secret, for HTTP Basic."""
         secret = self._client_secret
         value = secret.reveal() if secret is not None else _read_file(self._client_secret_path)
-        return aiohttp.BasicAuth(quote(self._client_id, safe=""), quote(value, safe=""))
+        known = aiohttp.encode_basic_auth(quote(self._client_id, safe=""), quote(value, safe=""))
+        return {"Authorization": known}
 
 
 def _tell(asked: _Asked, answer: PapitaAnswer | None) -> None:

@@ -30,6 +30,7 @@ class Direct:
     """For one event loop; `size` connections at most, opened when they are needed."""
 
     def __init__(self, url: URL, dialect: Dialect, *, size: int = 6) -> None:
+        self._url = url
         self._dialect = dialect
         self._arguments = dialect.create_connect_args(url)
         self._free = asyncio.Semaphore(size)

@@ -45,6 +45,8 @@ from alchat_core.runs.rows import (
 from sqlkit import Change, Many
 
 AT_ONCE: Final = 128
+# So long a message waits for others, where one was stored a moment ago: more are on their way then.
+GATHER_SECONDS: Final = 0.003
 NOT_AN_ANSWER: Final = "parentId: name an answer in this conversation."
 
 
@@ -117,6 +119,7 @@ class Sending:
         self._stopping = stopping
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
+        self._stored = 0.0
 
     async def send(self, draft: Draft) -> Outcome:
         """Stores the message and starts the answer. Raises `Refused` and what the driver does.
@@ -138,14 +141,18 @@ class Sending:
             await asyncio.wait([self._task])
 
     async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                if loop.time() - self._stored < GATHER_SECONDS:
+                    await asyncio.sleep(GATHER_SECONDS)
                 batch = self._next()
                 try:
                     await self._store(batch)
                 except Exception as error:  # noqa: BLE001 - each of them is told
                     for one in batch:
                         _fail(one, error)
+                self._stored = loop.time()
         finally:
             self._task = None
 

@@ -84,7 +84,7 @@ def install(app: FastAPI) -> None:
             "client": {"type": "http", "scheme": "basic"},
         }
         description["security"] = [{"bearer": []}]
-        for path in ("/token", "/leases/check", "/erasures", "/erasures/{user_id}"):
+        for path in ("/token", "/leases/check", "/loans", "/erasures", "/erasures/{user_id}"):
             for way in description["paths"][path].values():
                 way["security"] = [{"client": []}]
         description["paths"]["/.well-known/jwks.json"]["get"]["security"] = []

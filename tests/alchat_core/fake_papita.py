@@ -85,6 +85,7 @@ class FakePapita:
     requests, `checks` holds the pairs of each question whether leases still stand, `usage` what was
     reported, by its id. `erasures` are deleted users by their ids: name, and whether it is final;
     `confirmed` of whom nothing is left. `tool_tokens` are those of tool servers, by their URLs.
+    `together` says how many loans were asked for in each request for several.
     """
 
     def __init__(self) -> None:
@@ -104,6 +105,7 @@ class FakePapita:
         self.erasures: dict[str, tuple[str, bool]] = {}
         self.erasures_known = True
         self.confirmed: list[str] = []
+        self.together: list[int] = []
         self.checks: list[list[tuple[str, str]]] = []
         self.usage: dict[str, dict[str, Any]] = {}
         self.budget: dict[str, Any] | None = None
@@ -159,6 +161,7 @@ class FakePapita:
         self.erasures.clear()
         self.erasures_known = True
         self.confirmed.clear()
+        self.together.clear()
 
     def forget_tokens(self) -> None:
         """Project tokens given out so far open nothing any more."""
@@ -228,6 +231,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/api/leases/check":
             if not self._misbehave("check"):
                 self._check(body)
+        elif self.path == "/api/loans" and self.owner.behaviour != "loans-404":
+            self._loans(body)
         elif self.path == "/api/usage":
             if not self._misbehave("usage"):
                 self._usage(body)
@@ -281,6 +286,33 @@ class _Handler(BaseHTTPRequestHandler):
                 ended.append({**item, "code": code, "detail": "A sentence of Papita's own."})
         self._answer(200, {"ended": ended})
 
+    def _loans(self, body: str) -> None:
+        if not self._is_client():
+            return
+        wanted = json.loads(body)["loans"]
+        self.owner.together.append(len(wanted))
+        if not 0 < len(wanted) <= 64:
+            self._answer(422, {"code": "invalid-input"})
+            return
+        outcomes = []
+        for one in wanted:
+            status, answer, headers = self._lent(one)
+            outcome: dict[str, Any] = {"status": status}
+            outcome["loan" if status == 200 else "problem"] = answer
+            if "Retry-After" in headers:
+                outcome["retryAfter"] = int(headers["Retry-After"])
+            outcomes.append(outcome)
+        self._answer(200, {"loans": outcomes})
+
+    def _lent(self, wanted: dict[str, str]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        """One of several loans: what a request for it alone would be answered."""
+        problem = PROBLEMS.get(self.owner.behaviour)
+        if problem is not None and problem[0] == "credential":
+            return problem[1:]
+        token, request_id = wanted.pop("token"), wanted.pop("requestId", None)
+        query = {name: [value] for name, value in {**wanted, "projectId": "al-chat"}.items()}
+        return self._loan(token, query, request_id)
+
     def _usage(self, body: str) -> None:
         if not self._is_client():
             return
@@ -319,36 +351,39 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _credential(self, query: dict[str, list[str]]) -> None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        status, body, headers = self._loan(token, query, self.headers.get("X-Request-Id"))
+        self._answer(status, body, headers)
+
+    def _loan(
+        self, token: str, query: dict[str, list[str]], request_id: str | None
+    ) -> tuple[int, dict[str, Any], dict[str, str]]:
         lease = self.owner._tokens.get(token)
         if lease is None or lease.ends <= time.time():
-            self._answer(401, {"code": "unauthenticated"})
-            return
+            return 401, {"code": "unauthenticated"}, {}
         username = lease.username
         if username in self.owner.ended:
-            self._answer(403, {"code": self.owner.ended[username]})
-            return
+            return 403, {"code": self.owner.ended[username]}, {}
         run = query.pop("runId", [None])[0]
         url = query.pop("baseUrl", [""])[0]
-        token = self.owner.tool_tokens.get(url) if lease.asked == "mcp" else None
+        tool = self.owner.tool_tokens.get(url) if lease.asked == "mcp" else None
         if query != {
             "username": [username],
             "credentialType": [lease.asked],
             "projectId": ["al-chat"],
-        } or (token is None and (url or lease.asked == "mcp")):
-            self._answer(404, {"code": "credential-not-found"})
-            return
+        } or (tool is None and (url or lease.asked == "mcp")):
+            return 404, {"code": "credential-not-found"}, {}
         self.owner.loans[username] += 1
         self.owner.runs[username].append(run)
-        self.owner.request_ids[username].append(self.headers.get("X-Request-Id"))
+        self.owner.request_ids[username].append(request_id)
         credential = {
             "id": f"tool-{username}",
             "credentialType": "mcp-server",
             "projectId": None,
             "baseUrl": url,
-            "credentials": {"token": token},
+            "credentials": {"token": tool},
         }
         fields = self.owner.fields
-        self._answer(
+        return (
             200,
             {
                 "credentials": {
@@ -358,7 +393,7 @@ class _Handler(BaseHTTPRequestHandler):
                     "baseUrl": self.owner.base_url,
                     "credentials": {"api_key": self.owner.api_key} if fields is None else fields,
                 }
-                if token is None
+                if tool is None
                 else credential,
                 "lease": {
                     "id": lease.id,
@@ -366,6 +401,7 @@ class _Handler(BaseHTTPRequestHandler):
                 },
                 **({} if self.owner.budget is None else {"budget": self.owner.budget}),
             },
+            {},
         )
 
     def _misbehave(self, where: str) -> bool:

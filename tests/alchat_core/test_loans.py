@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ScriptedProvider, Service, ask, follow_to_end, text_of, wait_until
-from fake_papita import FakePapita
+from fake_papita import CLIENT, FakePapita
 
+from alchat_core.auth import User
 from alchat_core.client import AlChatClient, UserClient
-from alchat_core.errors import RUN_ERRORS
+from alchat_core.credential_manager import CredentialManager, Loan
+from alchat_core.errors import RUN_ERRORS, RunError
+from alchat_core.papita import PapitaClient
+from alchat_core.secret import Secret
+from alchat_core.settings import Settings
 from demo.provider.scripts import script_for
 from tests.alchat_core.starter import Starter
 
@@ -352,3 +360,106 @@ def test_the_sentences_speak_of_the_key_and_not_of_one_provider() -> None:
     for code, explanation in RUN_ERRORS.items():
         assert "OpenAI" not in explanation.message, code
     assert "Replace" not in RUN_ERRORS["quota-exceeded"].message
+
+
+# --- loans of one moment ---
+
+
+def borrow(papita: FakePapita, tmp_path: Path, names: list[str], *, warm: bool = True) -> list[Any]:
+    """What each of these users gets in the same moment, for the runs `run-0`, `run-1`, …"""
+
+    async def play() -> list[Any]:
+        settings = Settings(
+            papita_data_dir=tmp_path,
+            alchat_client_id=CLIENT[0],
+            alchat_client_secret=CLIENT[1],
+            papita_api_url=papita.url,
+        )
+        client = PapitaClient(papita.url, timeout=10)
+        manager = CredentialManager(settings, client)
+        users = [
+            User(f"user-{name}", name, f"session-{name}", Secret(papita.token_for(name)), 1e12)
+            for name in names
+        ]
+        behaviour, papita.behaviour = papita.behaviour, ""
+        if warm:
+            for user in users:
+                await manager.borrow(user)
+        papita.behaviour = behaviour
+        found = await asyncio.gather(
+            *(manager.borrow(user, f"run-{number}") for number, user in enumerate(users)),
+            return_exceptions=True,
+        )
+        await client.close()
+        return list(found)
+
+    return asyncio.run(play())
+
+
+def test_loans_of_one_moment_are_one_request(
+    papita: FakePapita, tmp_path: Path, username: str
+) -> None:
+    names = [f"{username}-{number}" for number in range(70)]
+    loans = borrow(papita, tmp_path, names)
+    assert all(isinstance(loan, Loan) for loan in loans)
+    assert [loan.credential_id for loan in loans] == [f"credential-{name}" for name in names]
+    assert papita.together == [64, 6]
+    # Each is on the record by itself, for its own run.
+    assert [papita.runs[name] for name in names] == [[None, f"run-{n}"] for n in range(70)]
+
+
+def test_one_alone_is_asked_for_alone(papita: FakePapita, tmp_path: Path, username: str) -> None:
+    (loan,) = borrow(papita, tmp_path, [username])
+    assert isinstance(loan, Loan)
+    assert papita.together == []
+    assert papita.loans[username] == 2
+
+
+def test_what_is_refused_to_one_changes_nothing_for_the_others(
+    papita: FakePapita, tmp_path: Path, username: str
+) -> None:
+    names = [f"{username}-{number}" for number in range(4)]
+    borrow(papita, tmp_path, names)
+    papita.together.clear()
+    papita.ended[names[2]] = "consent-required"
+    loans = borrow(papita, tmp_path, names, warm=False)
+    assert [isinstance(loan, Loan) for loan in loans] == [True, True, False, True]
+    assert isinstance(loans[2], RunError)
+    assert loans[2].code == "consent-required"
+    assert [papita.loans[name] for name in names] == [3, 3, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code", "retry_after"),
+    [
+        ("budget-exceeded", "budget-exceeded", None),
+        ("rate-limited", "rate-limited", 9),
+        ("credential-expired", "credential-expired", None),
+        ("vault-sealed", "vault-sealed", None),
+    ],
+)
+def test_a_refusal_says_together_what_it_says_alone(
+    papita: FakePapita,
+    tmp_path: Path,
+    username: str,
+    behaviour: str,
+    code: str,
+    retry_after: int | None,
+) -> None:
+    papita.behaviour = behaviour
+    refused = borrow(papita, tmp_path, [f"{username}-1", f"{username}-2"])
+    assert papita.together == [2]
+    (alone,) = borrow(papita, tmp_path, [f"{username}-1"])
+    for one in (*refused, alone):
+        assert (one.code, one.message, one.retry_after) == (code, alone.message, retry_after)
+
+
+def test_a_papita_that_does_not_know_the_question_is_asked_for_each(
+    papita: FakePapita, tmp_path: Path, username: str
+) -> None:
+    papita.behaviour = "loans-404"
+    names = [f"{username}-{number}" for number in range(3)]
+    loans = borrow(papita, tmp_path, names)
+    assert all(isinstance(loan, Loan) for loan in loans)
+    assert papita.together == []
+    assert [papita.runs[name] for name in names] == [[None, f"run-{n}"] for n in range(3)]

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     create_engine,
+    func,
     insert,
     select,
     text,
@@ -26,7 +27,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-from sqlkit import Prepared, ask_idle_connections, connections, together
+from sqlkit import Direct, Many, Prepared, ask_idle_connections, connections, together
 from tests.papita_core.postgres import Postgres
 
 metadata = MetaData()
@@ -44,6 +45,20 @@ RENAME = Prepared(
 )
 BY_ID = Prepared(select(potatoes).where(potatoes.c.id == bindparam("which")))
 NAMES = Prepared(select(potatoes.c.name).order_by(potatoes.c.id))
+
+ADD_MANY = Many.insert(potatoes, ("id", "name", "notes"))
+RENAME_MANY = Many(
+    lambda given: update(potatoes).where(potatoes.c.id == given.which).values(name=given.new_name),
+    {"which": Integer(), "new_name": String()},
+)
+FIND_MANY = Many(
+    lambda given: (
+        select(given.place.label("place"), potatoes.c.name, potatoes.c.notes)
+        .where(potatoes.c.id == given.which)
+        .order_by("place")
+    ),
+    {"place": Integer(), "which": Integer()},
+)
 
 Unit = Callable[[Connection], Any]
 Run = Callable[[Unit], Any]
@@ -186,3 +201,109 @@ def test_a_connection_that_was_closed_is_replaced_after_a_rest(
             assert connection.scalar(text("SELECT 1")) == 1
         engine.dispose()
         other.dispose()
+
+
+NEW = [
+    {"id": 1, "name": "Linda", "notes": {"for": ["salad", "soup"]}},
+    {"id": 2, "name": 'O\'Brien "quoted" \\ ü', "notes": None},
+    {"id": 3, "name": "null", "notes": {}},
+]
+
+
+def test_one_statement_serves_many_rows(run: Run) -> None:
+    run(lambda to: ADD_MANY.run(to, *NEW))
+    run(lambda to: RENAME_MANY.run(to, {"which": 1, "new_name": "Laura"}))
+    wanted = [{"place": place, "which": which} for place, which in enumerate((3, 9, 1, 2))]
+    found = run(lambda to: FIND_MANY.rows(to, wanted))
+    assert [tuple(row) for row in found] == [
+        (0, "null", {}),
+        (2, "Laura", {"for": ["salad", "soup"]}),
+        (3, NEW[1]["name"], None),
+    ]
+    assert {row.colour for row in run(lambda to: BY_ID.rows(to, {"which": 1}))} == {"yellow"}
+    assert run(lambda to: to.execute(text("SELECT count(*) FROM potatoes WHERE notes IS NULL")))
+
+
+def test_many_rows_are_all_there_or_none(run: Run) -> None:
+    run(lambda to: ADD_MANY.run(to, NEW[0]))
+    with pytest.raises(IntegrityError):
+        run(lambda to: ADD_MANY.run(to, NEW[1], NEW[0]))
+    assert run(lambda to: NAMES.rows(to, {})) == [("Linda",)]
+
+
+@pytest.fixture
+def direct(postgres: Postgres) -> Iterator[Callable[[Callable[[Direct], Any]], Any]]:
+    """Runs what is given over connections of the driver's own."""
+    with postgres.database() as url:
+        engine = create_engine(url)
+        metadata.create_all(engine)
+
+        def run(what: Callable[[Direct], Any]) -> Any:
+            async def within() -> Any:
+                remote = create_async_engine(url)
+                made = Direct(remote.url, remote.dialect, size=2)
+                try:
+                    return await what(made)
+                finally:
+                    await made.close()
+                    await remote.dispose()
+
+            return asyncio.run(within())
+
+        yield run
+        engine.dispose()
+
+
+async def names(direct: Direct) -> list[str]:
+    return [row.name for row in await direct.rows(NAMES, {})]
+
+
+def test_changes_are_made_together_or_not_at_all(direct: Any) -> None:
+    async def play(to: Direct) -> None:
+        rename = (RENAME_MANY, [{"which": 1, "new_name": "Laura"}])
+        await to.commit([(ADD_MANY, NEW), rename, (ADD_MANY, [])])
+        assert await names(to) == ["Laura", NEW[1]["name"], "null"]
+        again = (RENAME_MANY, [{"which": 1, "new_name": "Linda"}])
+        for changes in ([again, (ADD_MANY, NEW[1:])], [(ADD_MANY, NEW[2:])]):
+            with pytest.raises(IntegrityError):
+                await to.commit(changes)
+            # Nothing of it is left, neither in the database nor on the connection.
+            assert (await names(to))[0] == "Laura"
+        await asyncio.gather(*(names(to) for _ in range(10)))
+        (row,) = await to.rows(FIND_MANY, [{"place": 7, "which": 1}])
+        assert (row.place, row.name, row.notes) == (7, "Laura", {"for": ["salad", "soup"]})
+
+    direct(play)
+
+
+def test_a_connection_that_the_server_has_closed_is_replaced(
+    direct: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlkit.direct.IDLE", 0.0)
+    others = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> ")
+
+    async def play(to: Direct) -> None:
+        await to.commit([(ADD_MANY, NEW)])
+        remote = create_async_engine(to._url)
+        async with remote.connect() as connection:
+            mine = "pg_backend_pid() AND datname = current_database()"
+            await connection.execute(text(f"{others.text}{mine}"))
+        await remote.dispose()
+        await asyncio.sleep(0.2)
+        assert len(await names(to)) == 3
+
+    direct(play)
+
+
+def test_whoever_is_cancelled_leaves_no_answer_for_the_next(direct: Any) -> None:
+    async def play(to: Direct) -> None:
+        await to.commit([(ADD_MANY, NEW)])
+        slow = Prepared(select(func.pg_sleep(30).label("slept")))
+        task = asyncio.create_task(to.rows(slow, {}))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(await names(to)) == 3
+
+    direct(play)

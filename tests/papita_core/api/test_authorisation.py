@@ -46,6 +46,7 @@ ROWS: dict[str, tuple[int, ...]] = {
     "POST /leases/check": (401,) * 11,
     "GET /erasures": (401,) * 11,
     "DELETE /erasures/{user_id}": (401,) * 11,
+    "POST /loans": (401,) * 11,
     "GET /usage": (*OUT, 403, 200, 200, 200, 403, 403, 401, 401),
     "POST /usage": (401,) * 11,
 }

@@ -190,6 +190,93 @@ def test_a_loan_takes_the_name_of_the_run(house: House):
     assert read.run_id == "run 1"
 
 
+def test_several_loans_are_each_decided_and_recorded_by_itself(house: House):
+    ana, ben = house.sign_in("ana"), house.sign_in("ben")
+    for actor in (ana, ben):
+        house.key(actor)
+    tokens = {"ana": house.project_token(ana), "ben": house.project_token(ben)}
+    house.papita.grants.revoke(ben, "al-chat")
+    api = house.api()
+
+    def wanted(name: str, **changes: str) -> dict[str, str]:
+        return {
+            "token": tokens[name],
+            "username": name,
+            "credentialType": "openai",
+            "requestId": "req-1",
+            **changes,
+        }
+
+    answer = api.post(
+        "/api/loans",
+        json={
+            "loans": [
+                wanted("ana", runId="run 1"),
+                wanted("ben"),
+                wanted("ana", username="ben"),
+                wanted("ana", token="papita_lease_none"),
+                wanted("ana", runId="rün"),
+                wanted("ana", runId="run 2", baseUrl="https://elsewhere.example/v1"),
+                wanted("ana", runId="run 3"),
+            ]
+        },
+        auth=CLIENT,
+    )
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    found = answer.json()["loans"]
+    assert [one["status"] for one in found] == [200, 403, 404, 401, 422, 404, 200]
+    codes = [one["problem"]["code"] for one in found if "problem" in one]
+    assert codes == [
+        "consent-required",
+        "credential-not-found",
+        "unauthenticated",
+        "invalid-input",
+        "credential-not-found",
+    ]
+    alone = api.get(
+        "/api/credentials",
+        params={"username": "ana", "credentialType": "openai", "projectId": "al-chat"},
+        headers={"Authorization": f"Bearer {tokens['ana']}"},
+    ).json()
+    assert found[0]["loan"] == found[6]["loan"] == alone
+    reads = house.papita.grants.reads(ana, "al-chat").items
+    assert [read.run_id for read in reads if read.run_id] == ["run 3", "run 2", "run 1"]
+
+
+def test_several_loans_are_for_the_project_that_asks(house: House):
+    ana = house.sign_in("ana")
+    house.key(ana)
+    wanted = {"token": house.project_token(ana), "username": "ana", "credentialType": "openai"}
+    api = house.api()
+    for auth in (None, ("al-chat", "wrong"), ("another", CLIENT_SECRET)):
+        answer = api.post("/api/loans", json={"loans": [wanted]}, auth=auth)
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid-client")
+    assert not house.papita.grants.reads(ana, "al-chat").items
+
+
+def test_a_request_for_several_loans_has_a_size_and_a_form(house: House):
+    api = house.api()
+    one = {"token": CANARY, "username": "ana", "credentialType": "openai"}
+
+    def status(body: object) -> int:
+        answer = api.post("/api/loans", json=body, auth=CLIENT)
+        assert CANARY not in answer.text
+        return int(answer.status_code)
+
+    assert status({"loans": [one] * 64}) == 200
+    for bad in (
+        {},
+        {"loans": []},
+        {"loans": [one] * 65},
+        {"loans": [{**one, "projectId": "al-chat"}]},
+        {"loans": [{**one, "username": ""}]},
+        {"loans": [{**one, "token": CANARY * 20}]},
+        {"loans": [{**one, "runId": "x" * 65}]},
+    ):
+        assert status(bad) == 422
+
+
 def test_which_key_a_project_would_get_is_told_with_the_reason(house: House):
     ana = house.sign_in("ana")
     api = house.api()
