@@ -48,6 +48,10 @@ class ChatSession:
         self._page_hash = ""
         self._input_id = ""
         self._kept: list[str] = []
+        self._arrived: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
+        # Reads always, as a browser does: only who reads answers the portal's pings, and who does
+        # not for ten seconds is taken for gone.
+        self._reading = asyncio.create_task(self._read())
 
     async def open(self) -> None:
         """Asks for the chat page and waits until it is drawn."""
@@ -82,6 +86,10 @@ class ChatSession:
             if first and tail in data:
                 return Chatted(first, time.perf_counter() - begin, size)
 
+    async def _read(self) -> None:
+        while not self._socket.closed:
+            self._arrived.put_nowait(await self._socket.receive())
+
     async def _rerun(self, *widgets: WidgetState) -> None:
         message = BackMsg()
         state = message.rerun_script
@@ -97,7 +105,7 @@ class ChatSession:
 
     async def _receive(self, seconds: float) -> bytes:
         try:
-            message = await asyncio.wait_for(self._socket.receive(), max(seconds, 0.01))
+            message = await asyncio.wait_for(self._arrived.get(), max(seconds, 0.01))
         except TimeoutError:
             raise SessionFailed("the page did not bring what was asked for in time") from None
         if message.type is not aiohttp.WSMsgType.BINARY:

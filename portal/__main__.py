@@ -44,6 +44,7 @@ def _serve(settings: PortalSettings, listener: socket.socket) -> int:
 
     from papita_core.errors import PapitaError
     from portal import wiring
+    from portal.page_sessions import Websocket
     from portal.server import create_app
 
     try:
@@ -63,6 +64,7 @@ def _serve(settings: PortalSettings, listener: socket.socket) -> int:
             create_app(services, on_ready=on_ready),
             log_config=None,
             access_log=False,
+            ws=Websocket,
             ws_ping_interval=5,
             ws_ping_timeout=5,
             timeout_graceful_shutdown=2,

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
-from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from streamlit.runtime import websocket_session_manager
-from streamlit.runtime.app_session import AppSession
 
 # By then the end of a run has reached the browser, or the browser does not answer clicks either.
 SETTLE_SECONDS: Final = 3.0
@@ -67,27 +64,3 @@ class KeptMessages:
             self._settled_at = self._clock() + SETTLE_SECONDS
         self._shown = set()
 
-
-class Session(AppSession):
-    """A session that takes a browser's word for what it keeps only where that is safe."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._kept_messages = KeptMessages()
-
-    def flush_browser_queue(self) -> list[ForwardMsg]:
-        messages = super().flush_browser_queue()
-        for message in messages:
-            self._kept_messages.sent(message)
-        return messages
-
-    def handle_backmsg(self, msg: BackMsg) -> None:
-        if msg.WhichOneof("type") == "rerun_script":
-            named = msg.rerun_script.cached_message_hashes
-            named[:] = self._kept_messages.sure(named)
-        super().handle_backmsg(msg)
-
-
-def install() -> None:
-    """Lets Streamlit make such sessions from now on."""
-    websocket_session_manager.AppSession = Session  # type: ignore[attr-defined]

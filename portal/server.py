@@ -25,7 +25,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from papita_core.api.app import create_api
 from papita_core.api.problems import http_problem
 from papita_core.errors import PapitaError
-from portal import kept_messages
+from portal import page_sessions
 from portal.cookie_routes import is_own_origin, session_routes
 from portal.file_routes import file_routes
 from portal.headers import SecurityHeaders, is_own_route
@@ -56,7 +56,7 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
     # `st.navigation` of the process: the first request for a page would run that page without
     # Home.py, past the door.
     PagesManager.uses_pages_directory = False
-    kept_messages.install()
+    page_sessions.install()
 
     @asynccontextmanager
     async def lifespan(_: st.App) -> AsyncIterator[None]:

@@ -10,12 +10,16 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import requests
 
 from alchat_core.client import AlChatClient
 from papita_core.app import Papita, build
 from papita_core.operations.housekeeping import Housekeeper, Housekeeping
 from portal.launcher import Launcher, Service, python_module
 from portal.settings import PortalSettings
+from portal.turns import turns
 
 AL_CHAT = "al-chat"
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +77,7 @@ def use(new: Services | None) -> None:
 def make_services(settings: PortalSettings) -> Services:
     """Migrates, opens the vault and connects; nothing is started yet."""
     papita = build(settings)
-    alchat = AlChatClient(settings.alchat_origin)
+    alchat = _AlChat(settings.alchat_origin)
     return Services(
         settings,
         papita,
@@ -81,6 +85,14 @@ def make_services(settings: PortalSettings) -> Services:
         _launcher(settings, alchat),
         Housekeeper(Housekeeping(papita.database, papita.rotation.rotate_signing_if_due)),
     )
+
+
+class _AlChat(AlChatClient):
+    """A page that waits for AL-Chat leaves its turn to others."""
+
+    def answer(self, *given: Any, **more: Any) -> requests.Response:
+        with turns.pause():
+            return super().answer(*given, **more)
 
 
 def _launcher(settings: PortalSettings, alchat: AlChatClient) -> Launcher:

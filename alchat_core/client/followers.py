@@ -40,6 +40,9 @@ class Follower:
         self._finished = False
         self._error: AlChatError | None = None
         self._connected = False
+        # Whoever rests is not woken for what it lets gather; nor is it read sooner than this.
+        self._resting = False
+        self.gap = 0.0
         self._room: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -75,7 +78,11 @@ class Follower:
     def rest(self, seconds: float) -> None:
         """Lets events gather for `seconds`, or until the one that ends the run is there."""
         with self._condition:
-            self._condition.wait_for(self._nothing_more, seconds)
+            self._resting = True
+            try:
+                self._condition.wait_for(self._nothing_more, seconds)
+            finally:
+                self._resting = False
 
     def _nothing_more(self) -> bool:
         return self._ended or bool(self._waiting and self._waiting[-1].terminal)
@@ -99,7 +106,8 @@ class Follower:
         with self._condition:
             self._waiting.extend(events)
             self.last_id = events[-1].id
-            self._condition.notify_all()
+            if not self._resting or events[-1].terminal:
+                self._condition.notify_all()
             return len(self._waiting) < MAX_WAITING_EVENTS
 
     def _end(self, error: AlChatError | None = None) -> None:
@@ -231,6 +239,8 @@ class Followers:
             f"{self._base_url}/api/runs/{follower.run_id}/events",
             headers=headers,
             allow_redirects=False,
+            # What comes while nobody reads stays with the system, and is then one piece.
+            read_bufsize=1,
         ) as response:
             if response.status == 204:
                 return True
@@ -250,6 +260,8 @@ class Followers:
                     await self._wait_for_room(follower)
                 if events[-1].terminal:
                     return True
+                if follower.gap:
+                    await asyncio.sleep(follower.gap)
         return False
 
     async def _wait_for_room(self, follower: Follower) -> None:

@@ -25,9 +25,10 @@ from papita_core.errors import Unauthenticated
 from portal import wiring
 from portal.chat.problems import show_problem
 from portal.chat.view import CHECK_SECONDS, Problem, View, client, problem_of
-from portal.chat.writing import LiveAnswer, begun
+from portal.chat.writing import FRAME_SECONDS, LiveAnswer, begun
 from portal.session import current, tab
 from portal.texts import t, tn, translated
+from portal.turns import turns
 from portal.words import dollars, plain
 
 WAIT_SECONDS = 0.25
@@ -56,7 +57,10 @@ class _Track:
         if self.events is None or self.answer is None or self.problem is not None:
             return []
         try:
-            return self.events.wait(timeout)
+            if timeout == 0:
+                return self.events.wait(0)
+            with turns.pause():
+                return self.events.wait(timeout)
         except AlChatError as error:
             self.problem = problem_of(error)
             return []
@@ -86,6 +90,11 @@ class _Followers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.count = 0
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two drawings of one page that keep all of them from being late."""
+        return self.count * SHARE_SECONDS
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
@@ -184,7 +193,7 @@ class Live:
             drawn = [track.draw() for track in going]
             if any(drawn):
                 if any(track.going for track in going):
-                    _rest(going, max(self._settle, _followers.count * SHARE_SECONDS))
+                    _rest(going, max(self._settle, _followers.pause))
                 self._settle /= 2
             if time.monotonic() - checked > CHECK_SECONDS:
                 checked = time.monotonic()
@@ -248,8 +257,12 @@ def _rest(tracks: Sequence[_Track], least: float) -> None:
     """Lets events gather until drawing them is worth its bytes."""
     track = next(one for one in tracks if one.going)
     seconds = max(least, *(one.answer.pause for one in tracks if one.answer is not None))
+    for one in tracks:
+        if one.events is not None:
+            one.events.gap = seconds / 2 if seconds > FRAME_SECONDS else 0.0
     while seconds > 0 and track.events is not None:
-        track.events.rest(min(seconds, WAIT_SECONDS))
+        with turns.pause():
+            track.events.rest(min(seconds, WAIT_SECONDS))
         seconds -= WAIT_SECONDS
         tab()
 

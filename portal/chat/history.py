@@ -71,7 +71,8 @@ def _show(view: View) -> None:
             t("Search chats"),
             key=SEARCH,
             type="search",
-            live="300ms",
+            # A duration in words would make Streamlit load pandas: half a second and 45 MB.
+            live=True,
             icon=":material/search:",
             placeholder=t("Search chats"),
             label_visibility="collapsed",

@@ -6,8 +6,9 @@ import contextlib
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import streamlit as st
 
@@ -28,6 +29,7 @@ from portal.chat.shelves import shelves
 from portal.chat.window import Window, newest
 from portal.session import actor, remembered, tab
 from portal.texts import said, t, translated
+from portal.turns import turns
 
 QUERY = "conversation"
 CHECK_SECONDS = 5.0
@@ -37,6 +39,8 @@ CONVERSATIONS = 40
 # not called any more.
 TOKEN_SECONDS = 1.0
 ACTIVE = ("queued", "running")
+
+T = TypeVar("T")
 
 _asking = ThreadPoolExecutor(max_workers=16, thread_name_prefix="al-chat")
 
@@ -147,24 +151,24 @@ def load() -> View:
     try:
         if view.conversation_id:
             _load_messages(user, view, view.conversation_id)
-        lists.put_first(listing.result())
+        lists.put_first(_answer(listing))
         view.conversations = lists.first
         known = [item for item in view.conversations if item.id == view.conversation_id]
         if view.conversation_id and view.problem is None:
             if known:
                 view.conversation = known[0]
             elif alone is not None:
-                view.conversation = alone.result()
+                view.conversation = _answer(alone)
             else:
                 view.conversation = user.conversation(view.conversation_id)
     except (AlChatError, PapitaError) as error:
         view.problem = problem_of(error)
     if sorts is not None:
         with contextlib.suppress(AlChatError, PapitaError):
-            lists.put_folders(sorts[0].result(), sorts[1].result())
+            lists.put_folders(_answer(sorts[0]), _answer(sorts[1]))
     if models is not None:
         try:
-            found = models.result()
+            found = _answer(models)
             remembered(Prices).models = {model.id: model for model in found}
             remembered(Prices).transcribes = found.transcribes is not None
             state.models = tuple(remembered(Prices).models)
@@ -175,10 +179,17 @@ def load() -> View:
     view.models = state.models or ()
     if assistants is not None:
         try:
-            shelf().put(assistants.result().items)
+            shelf().put(_answer(assistants).items)
         except (AlChatError, PapitaError):
             shelf().until = time.monotonic() + CHECK_SECONDS
     return view
+
+
+def _answer(asked: Future[T]) -> T:
+    if asked.done():
+        return asked.result()
+    with turns.pause():
+        return asked.result()
 
 
 def _load_messages(user: UserClient, view: View, conversation_id: str) -> None:

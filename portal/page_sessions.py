@@ -1,0 +1,164 @@
+"""Streamlit's sessions as the portal runs them: what a page shows goes out sooner and costs less.
+
+What a page draws reaches Streamlit's event loop message by message. Streamlit lets the loop turn once
+for each that it sends, and each turn gives the interpreter away to whichever script is at work; so a
+page of sixty messages waits sixty times. Here all that has gathered goes at once, in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import cache, partial
+from typing import Any, Final
+
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.NewSession_pb2 import CustomThemeConfig
+from streamlit.runtime import Runtime, app_session, websocket_session_manager
+from streamlit.runtime.app_session import AppSession
+from streamlit.runtime.scriptrunner import RerunData, ScriptRunner, ScriptRunnerEvent
+from streamlit.runtime.session_manager import SessionClientDisconnectedError
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from portal.kept_messages import KeptMessages
+from portal.turns import turns
+
+# Streamlit takes a client for gone that has five hundred waiting; what is more goes at its pace.
+AT_ONCE: Final = 200
+
+_populate_theme = app_session._populate_theme_msg
+
+
+class Session(AppSession):
+    """Takes a browser's word for what it keeps only where that is safe; sends at once what is drawn."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._kept_messages = KeptMessages()
+        self._gathering = threading.Lock()
+        # What a script has drawn since the loop was last told to look: who drew it, and what.
+        self._drawn: list[tuple[ScriptRunner | None, ForwardMsg]] | None = None
+
+    def _on_scriptrunner_event(
+        self,
+        sender: ScriptRunner | None,
+        event: ScriptRunnerEvent,
+        forward_msg: ForwardMsg | None = None,
+        *given: Any,
+        **more: Any,
+    ) -> None:
+        """From the script's thread. The loop is told of the first of several messages alone, and
+        takes those that follow it with it.
+        """
+        if event is not ScriptRunnerEvent.ENQUEUE_FORWARD_MSG or forward_msg is None:
+            with self._gathering:
+                self._drawn = None  # what comes after this event stays after it
+            super()._on_scriptrunner_event(sender, event, forward_msg, *given, **more)
+            return
+        with self._gathering:
+            if self._drawn is not None:
+                self._drawn.append((sender, forward_msg))
+                return
+            drawn = self._drawn = [(sender, forward_msg)]
+        self._call_soon_on_event_loop(partial(self._take_drawn, drawn))
+
+    def _take_drawn(self, drawn: list[tuple[ScriptRunner | None, ForwardMsg]]) -> None:
+        with self._gathering:
+            if self._drawn is drawn:
+                self._drawn = None
+        for sender, message in drawn:
+            # One that was told to end may still draw; Streamlit ignores that, too.
+            if sender is self._scriptrunner:
+                self._browser_queue.enqueue(message)
+        if self._message_enqueued_callback:
+            self._message_enqueued_callback()
+
+    def flush_browser_queue(self) -> list[ForwardMsg]:
+        """Sends what there is. What could not be sent is returned for the runtime, as all of it is
+        by Streamlit: it finds out in the same way that nobody is there.
+        """
+        if self._browser_queue.is_empty():
+            return []
+        messages = super().flush_browser_queue()
+        for message in messages:
+            self._kept_messages.sent(message)
+        runtime = Runtime.instance()
+        info = runtime._session_mgr.get_active_session_info(self.id)
+        if info is None:
+            return messages
+        sent = 0
+        try:
+            for message in messages[:AT_ONCE]:
+                runtime._send_message(info, message)
+                sent += 1
+        except SessionClientDisconnectedError:
+            pass
+        return messages[sent:]
+
+    def handle_backmsg(self, msg: BackMsg) -> None:
+        if msg.WhichOneof("type") == "rerun_script":
+            named = msg.rerun_script.cached_message_hashes
+            named[:] = self._kept_messages.sure(named)
+        super().handle_backmsg(msg)
+
+
+class Runner(ScriptRunner):
+    """Runs a script while it has a turn."""
+
+    def _run_script(self, rerun_data: RerunData) -> None:
+        with turns.one():
+            super()._run_script(rerun_data)
+
+
+@cache
+def _theme(section: str) -> CustomThemeConfig:
+    made = CustomThemeConfig()
+    _populate_theme(made, section)
+    return made
+
+
+def _put_theme(msg: CustomThemeConfig, section: str = "theme") -> None:
+    """The theme goes out with each run, and to gather it from all settings takes 4 ms."""
+    msg.MergeFrom(_theme(section))
+
+
+def install() -> None:
+    """Lets Streamlit make such sessions from now on."""
+    websocket_session_manager.AppSession = Session  # type: ignore[attr-defined]
+    app_session.ScriptRunner = Runner  # type: ignore[attr-defined]
+    app_session._populate_theme_msg = _put_theme
+
+
+class Websocket(WebSocketsSansIOProtocol):
+    """Uvicorn's websocket that writes once in a turn of the loop, however many messages there are."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport = _Gathering(self.transport, self.loop)  # type: ignore[assignment]
+
+
+class _Gathering:
+    """A transport that writes at the end of the loop's turn, and before it closes."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._gathered: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._gathered:
+            self._loop.call_soon(self._write)
+        self._gathered.append(data)
+
+    def close(self) -> None:
+        self._write()
+        self._transport.close()
+
+    def _write(self) -> None:
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._transport.write(b"".join(gathered))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
