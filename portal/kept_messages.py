@@ -63,4 +63,3 @@ class KeptMessages:
             }
             self._settled_at = self._clock() + SETTLE_SECONDS
         self._shown = set()
-

@@ -1,8 +1,9 @@
 """Streamlit's sessions as the portal runs them: what a page shows goes out sooner and costs less.
 
-What a page draws reaches Streamlit's event loop message by message. Streamlit lets the loop turn once
-for each that it sends, and each turn gives the interpreter away to whichever script is at work; so a
-page of sixty messages waits sixty times. Here all that has gathered goes at once, in one write.
+What a page draws reaches Streamlit's event loop message by message. Streamlit lets the loop turn
+once for each that it sends, and each turn gives the interpreter away to whichever script is at
+work; so a page of sixty messages waits sixty times. Here all that has gathered goes at once, in one
+write.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ _populate_theme = app_session._populate_theme_msg
 
 
 class Session(AppSession):
-    """Takes a browser's word for what it keeps only where that is safe; sends at once what is drawn."""
+    """Sends at once what is drawn, and as a hash only what the browser surely keeps."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._queue_up()
+
+    def _queue_up(self) -> None:
         self._kept_messages = KeptMessages()
         self._gathering = threading.Lock()
         # What a script has drawn since the loop was last told to look: who drew it, and what.
@@ -131,14 +135,14 @@ def install() -> None:
 
 
 class Websocket(WebSocketsSansIOProtocol):
-    """Uvicorn's websocket that writes once in a turn of the loop, however many messages there are."""
+    """Uvicorn's websocket, but it writes once in a turn of the loop, however much there is."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport = _Gathering(self.transport, self.loop)  # type: ignore[assignment]
+        self.transport = Gathering(self.transport, self.loop)  # type: ignore[assignment]
 
 
-class _Gathering:
+class Gathering:
     """A transport that writes at the end of the loop's turn, and before it closes."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

@@ -31,6 +31,7 @@ from portal.file_routes import file_routes
 from portal.headers import SecurityHeaders, is_own_route
 from portal.oidc_routes import oidc_routes
 from portal.pictures import picture_routes
+from portal.preloads import Preloads
 from portal.proxies import behind_proxies
 from portal.texts import said, translated
 from portal.warm_up import warm_up
@@ -68,7 +69,7 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
             on_ready()
         yield
 
-    pages = st.App(ROOT / "Home.py", on_script_error=_explain, lifespan=lifespan)
+    pages = Preloads(st.App(ROOT / "Home.py", on_script_error=_explain, lifespan=lifespan))
     own = Starlette(routes=own_routes(services), exception_handlers={HTTPException: http_problem})
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:

@@ -38,6 +38,13 @@ class Turns:
         # By thread, when its turn began; in that order.
         self._working: dict[int, float] = {}
         self._waiting: deque[threading.Lock] = deque()
+        # Those who were called and have not begun yet.
+        self._called = 0
+
+    @property
+    def working(self) -> int:
+        """How many have a turn."""
+        return len(self._working)
 
     @contextmanager
     def one(self) -> Iterator[None]:
@@ -82,8 +89,6 @@ class Turns:
         with self._lock:
             self._working.pop(threading.get_ident(), None)
             self._call()
-
-    _called = 0
 
     def _free(self, now: float) -> bool:
         late = now - self._longest

@@ -40,8 +40,9 @@ class Follower:
         self._finished = False
         self._error: AlChatError | None = None
         self._connected = False
-        # Whoever rests is not woken for what it lets gather; nor is it read sooner than this.
+        # Whoever rests is not woken for what it lets gather.
         self._resting = False
+        # Seconds between two looks at what has arrived: whoever draws seldom needs no more.
         self.gap = 0.0
         self._room: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
@@ -239,8 +240,6 @@ class Followers:
             f"{self._base_url}/api/runs/{follower.run_id}/events",
             headers=headers,
             allow_redirects=False,
-            # What comes while nobody reads stays with the system, and is then one piece.
-            read_bufsize=1,
         ) as response:
             if response.status == 204:
                 return True

@@ -1,0 +1,99 @@
+"""What waits for a reader of a run: when it is woken, and how often its stream is read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+
+import pytest
+from aiohttp import web
+
+from alchat_core.client.followers import Follower, Followers
+from alchat_core.client.values import Event
+
+
+def event(number: int, kind: str = "text.delta") -> Event:
+    return Event(number, kind, {"text": "word "})
+
+
+def test_who_lets_events_gather_is_woken_by_the_last_one_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    follower = Follower(Followers("http://nowhere"), "run_1", 0, "token")
+    looked = 0
+    real = follower._nothing_more
+
+    def counting() -> bool:
+        nonlocal looked
+        looked += 1
+        return real()
+
+    monkeypatch.setattr(follower, "_nothing_more", counting)
+    rests = threading.Thread(target=follower.rest, args=(20.0,))
+    rests.start()
+    while not follower._resting:
+        time.sleep(0.001)
+    for number in range(1, 9):
+        follower._put([event(number)])
+        time.sleep(0.005)
+    assert looked == 1
+    follower._put([event(9, "run.completed")])
+    rests.join(5)
+    assert not rests.is_alive()
+    assert [one.id for one in follower.wait(0)] == list(range(1, 10))
+
+
+def test_who_waits_is_woken_by_the_first_one() -> None:
+    follower = Follower(Followers("http://nowhere"), "run_1", 0, "token")
+    threading.Timer(0.1, follower._put, args=([event(1)],)).start()
+    begun = time.monotonic()
+    assert [one.id for one in follower.wait(20.0)] == [1]
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(("gap", "pieces"), [(0.0, range(15, 41)), (0.2, range(1, 13))])
+def test_a_stream_is_read_in_as_few_pieces_as_the_gap_allows(gap: float, pieces: range) -> None:
+    """Forty events, one every 20 ms."""
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for number in range(1, 41):
+            kind = "run.completed" if number == 40 else "text.delta"
+            data = json.dumps({"text": "word "})
+            await response.write(f"id: {number}\nevent: {kind}\ndata: {data}\n\n".encode())
+            await asyncio.sleep(0.02)
+        return response
+
+    async def serve() -> tuple[int, list[int]]:
+        app = web.Application()
+        app.router.add_get("/api/runs/run_1/events", stream)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        followers = Followers(f"http://{host}:{port}")
+        put = 0
+        follower = followers.follow("run_1", 0, lambda: "token")
+        follower.gap = gap
+        real = follower._put
+
+        def counting(events: list[Event]) -> bool:
+            nonlocal put
+            put += 1
+            return real(events)
+
+        follower._put = counting  # type: ignore[method-assign]
+        found: list[int] = []
+        while not follower.finished:
+            found += [one.id for one in await asyncio.to_thread(follower.wait, 0.25)]
+        await asyncio.to_thread(followers.close)
+        await runner.cleanup()
+        return put, found
+
+    put, found = asyncio.run(serve())
+    assert found == list(range(1, 41))
+    assert put in pieces

@@ -1,0 +1,207 @@
+"""How what a page draws goes out: in order, in few pieces, and to nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.NewSession_pb2 import CustomThemeConfig
+from streamlit.runtime.app_session import AppSession, AppSessionState
+from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
+from streamlit.runtime.scriptrunner import ScriptRunnerEvent
+from streamlit.runtime.session_manager import SessionClientDisconnectedError
+
+from portal import page_sessions
+from portal.kept_messages import KeptMessages
+from portal.page_sessions import AT_ONCE, Gathering, Session
+
+DRAWN = ScriptRunnerEvent.ENQUEUE_FORWARD_MSG
+
+
+def element(number: int) -> ForwardMsg:
+    message = ForwardMsg(hash=str(number))
+    message.delta.new_element.markdown.body = str(number)
+    message.metadata.delta_path.extend([0, number])
+    return message
+
+
+class Loop:
+    """What was put on the event loop, in its order."""
+
+    def __init__(self) -> None:
+        self.left: list[Callable[[], None]] = []
+
+    def soon(self, call: Callable[[], None]) -> None:
+        self.left.append(call)
+
+    def turn(self) -> None:
+        left, self.left = self.left, []
+        for call in left:
+            call()
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def session(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A session as far as it deals with messages; other events leave a mark in its queue."""
+    made = Session.__new__(Session)
+    made._queue_up()
+    made._state = AppSessionState.SHUTDOWN_REQUESTED  # so that nothing is taken down at the end
+    made.id = "one"
+    made._browser_queue = ForwardMsgQueue()
+    made._scriptrunner = SimpleNamespace()  # type: ignore[assignment]
+    made._message_enqueued_callback = lambda: None
+    made._call_soon_on_event_loop = loop.soon  # type: ignore[method-assign]
+
+    def other(self: Session, sender: object, event: object, *_: object, **__: object) -> None:
+        loop.left.append(lambda: self._browser_queue.enqueue(ForwardMsg(script_finished=0)))
+
+    monkeypatch.setattr(AppSession, "_on_scriptrunner_event", other)
+    return made
+
+
+def queued(session: Session) -> list[str]:
+    return [message.hash or "finished" for message in session._browser_queue.flush()]
+
+
+def test_the_loop_is_told_once_of_all_that_was_drawn_meanwhile(
+    session: Session, loop: Loop
+) -> None:
+    for number in range(5):
+        session._on_scriptrunner_event(session._scriptrunner, DRAWN, element(number))
+    assert len(loop.left) == 1
+    loop.turn()
+    assert queued(session) == ["0", "1", "2", "3", "4"]
+    session._on_scriptrunner_event(session._scriptrunner, DRAWN, element(5))
+    assert len(loop.left) == 1
+    loop.turn()
+    assert queued(session) == ["5"]
+
+
+def test_what_is_drawn_after_an_event_comes_after_it(session: Session, loop: Loop) -> None:
+    stopped = ScriptRunnerEvent.SCRIPT_STOPPED_WITH_SUCCESS
+    session._on_scriptrunner_event(session._scriptrunner, DRAWN, element(1))
+    session._on_scriptrunner_event(session._scriptrunner, stopped)
+    session._on_scriptrunner_event(session._scriptrunner, DRAWN, element(2))
+    loop.turn()
+    assert queued(session) == ["1", "finished", "2"]
+
+
+def test_a_script_that_was_replaced_draws_nothing_any_more(session: Session, loop: Loop) -> None:
+    old = session._scriptrunner
+    session._on_scriptrunner_event(old, DRAWN, element(1))
+    session._scriptrunner = SimpleNamespace()  # type: ignore[assignment]
+    session._on_scriptrunner_event(session._scriptrunner, DRAWN, element(2))
+    loop.turn()
+    assert queued(session) == ["2"]
+
+
+class Runtime:
+    """Streamlit's runtime with one session, whose browser goes away after `takes` messages."""
+
+    def __init__(self, takes: int = 1_000, *, connected: bool = True) -> None:
+        self.sent: list[str] = []
+        self._takes = takes
+        info = SimpleNamespace() if connected else None
+        self._session_mgr = SimpleNamespace(get_active_session_info=lambda _: info)
+
+    def instance(self) -> Runtime:
+        return self
+
+    def _send_message(self, _info: object, message: ForwardMsg) -> None:
+        if len(self.sent) >= self._takes:
+            raise SessionClientDisconnectedError
+        self.sent.append(message.hash)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "sent", "left"),
+    [
+        (Runtime(), 3, 0),
+        (Runtime(takes=1), 1, 2),  # the runtime tries the next one, and finds out
+        (Runtime(connected=False), 0, 3),
+    ],
+)
+def test_all_goes_out_at_once_and_what_does_not_is_left_to_streamlit(
+    session: Session, monkeypatch: pytest.MonkeyPatch, runtime: Runtime, sent: int, left: int
+) -> None:
+    monkeypatch.setattr(page_sessions, "Runtime", runtime)
+    for number in range(3):
+        session._browser_queue.enqueue(element(number))
+    assert len(session.flush_browser_queue()) == left
+    assert len(runtime.sent) == sent
+
+
+def test_more_than_a_browser_may_have_waiting_goes_at_streamlits_pace(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Runtime()
+    monkeypatch.setattr(page_sessions, "Runtime", runtime)
+    for number in range(AT_ONCE + 5):
+        session._browser_queue.enqueue(element(number))
+    left = session.flush_browser_queue()
+    assert [*runtime.sent, *(one.hash for one in left)] == [str(n) for n in range(AT_ONCE + 5)]
+    assert len(left) == 5
+
+
+def test_what_is_sent_is_known_to_be_kept(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(page_sessions, "Runtime", Runtime())
+    monkeypatch.setattr(KeptMessages, "sent", lambda _, message: told.append(message.hash))
+    session._browser_queue.enqueue(element(7))
+    session.flush_browser_queue()
+    assert told == ["7"]
+
+
+@pytest.mark.parametrize(
+    "section", ["theme", "theme.light", "theme.dark", "theme.sidebar", "theme.dark.sidebar"]
+)
+def test_the_theme_is_the_one_that_streamlit_would_send(section: str) -> None:
+    for _ in range(2):
+        ours, streamlits = CustomThemeConfig(), CustomThemeConfig()
+        page_sessions._put_theme(ours, section)
+        page_sessions._populate_theme(streamlits, section)
+        assert ours == streamlits
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.did: list[Any] = []
+
+    def write(self, data: bytes) -> None:
+        self.did.append(data)
+
+    def close(self) -> None:
+        self.did.append("closed")
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def test_a_websocket_writes_once_in_a_turn_of_the_loop_and_before_it_closes() -> None:
+    inner = Transport()
+
+    async def use() -> None:
+        outer = Gathering(inner, asyncio.get_running_loop())  # type: ignore[arg-type]
+        outer.write(b"a")
+        outer.write(b"b")
+        assert inner.did == []
+        await asyncio.sleep(0)
+        assert inner.did == [b"ab"]
+        outer.write(b"c")
+        outer.close()
+        await asyncio.sleep(0)
+        assert outer.is_closing() is False
+
+    asyncio.run(use())
+    assert inner.did == [b"ab", b"c", "closed"]

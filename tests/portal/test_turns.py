@@ -1,0 +1,131 @@
+"""Turns: who works, who sleeps, and that nobody sleeps for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from portal.turns import Turns
+
+
+class Page(threading.Thread):
+    """Takes a turn and keeps it until it is told to end."""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__(daemon=True)
+        self._turns = turns
+        self.works, self.may_end = threading.Event(), threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        with self._turns.one():
+            self.works.set()
+            self.may_end.wait(10)
+
+    def end(self) -> None:
+        self.may_end.set()
+        self.join(5)
+
+
+@pytest.fixture
+def turns() -> Turns:
+    return Turns(at_once=2, longest=30.0)
+
+
+@pytest.fixture
+def two_at_work(turns: Turns) -> Iterator[list[Page]]:
+    pages = [Page(turns), Page(turns)]
+    assert all(page.works.wait(5) for page in pages)
+    yield pages
+    for page in pages:
+        page.end()
+
+
+def test_as_many_work_as_may_and_the_next_one_begins_when_one_ends(
+    turns: Turns, two_at_work: list[Page]
+) -> None:
+    third = Page(turns)
+    assert not third.works.wait(0.2)
+    two_at_work[0].end()
+    assert third.works.wait(5)
+    third.end()
+
+
+def test_who_waits_longest_is_next(turns: Turns, two_at_work: list[Page]) -> None:
+    third = Page(turns)
+    time.sleep(0.1)
+    fourth = Page(turns)
+    assert not third.works.wait(0.1)
+    two_at_work[0].end()
+    assert third.works.wait(5)
+    assert not fourth.works.is_set()
+    third.end()
+    assert fourth.works.wait(5)
+    fourth.end()
+
+
+def test_who_waits_for_something_else_leaves_the_turn_to_others() -> None:
+    turns = Turns(at_once=1, longest=30.0)
+    with turns.one():
+        other = Page(turns)
+        assert not other.works.wait(0.1)
+        with turns.pause():
+            assert other.works.wait(5)
+            other.end()
+        assert turns.working == 1
+    assert turns.working == 0
+
+
+def test_a_thread_without_a_turn_pauses_nothing() -> None:
+    turns = Turns(at_once=1, longest=30.0)
+    with turns.pause():
+        assert turns.working == 0
+    assert turns.working == 0
+
+
+def test_a_page_that_hangs_keeps_others_waiting_for_one_turn_only() -> None:
+    turns = Turns(at_once=1, longest=0.1)
+    hangs = Page(turns)
+    assert hangs.works.wait(5)
+    begun = time.monotonic()
+    with turns.one():
+        assert time.monotonic() - begun < 5
+    # And who comes now is not even kept waiting.
+    begun = time.monotonic()
+    with turns.one():
+        assert time.monotonic() - begun < 0.09
+    hangs.end()
+
+
+def test_a_turn_that_ends_in_an_error_is_given_back() -> None:
+    turns = Turns(at_once=1, longest=30.0)
+    with pytest.raises(ValueError, match="x"), turns.one():
+        raise ValueError("x")
+    assert turns.working == 0
+
+
+def test_hundred_pages_all_get_their_turns() -> None:
+    turns = Turns(at_once=2, longest=30.0)
+    most, done, lock = 0, 0, threading.Lock()
+
+    def work() -> None:
+        nonlocal most, done
+        for _ in range(5):
+            with turns.one():
+                with lock:
+                    most = max(most, turns.working)
+                with turns.pause():
+                    time.sleep(0.001)
+        with lock:
+            done += 1
+
+    threads = [threading.Thread(target=work) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert done == 100
+    assert 1 <= most <= 2
