@@ -35,8 +35,8 @@ class Loop:
     def __init__(self) -> None:
         self.left: list[Callable[[], None]] = []
 
-    def soon(self, call: Callable[[], None]) -> None:
-        self.left.append(call)
+    def soon(self, callback: Callable[[], None]) -> None:
+        self.left.append(callback)
 
     def turn(self) -> None:
         left, self.left = self.left, []
@@ -62,7 +62,11 @@ def session(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Session:
     made._call_soon_on_event_loop = loop.soon  # type: ignore[method-assign]
 
     def other(self: Session, sender: object, event: object, *_: object, **__: object) -> None:
-        loop.left.append(lambda: self._browser_queue.enqueue(ForwardMsg(script_finished=0)))
+        loop.left.append(
+            lambda: self._browser_queue.enqueue(
+                ForwardMsg(script_finished=ForwardMsg.FINISHED_SUCCESSFULLY)
+            )
+        )
 
     monkeypatch.setattr(AppSession, "_on_scriptrunner_event", other)
     return made
