@@ -74,6 +74,14 @@ def ask_for_factor(papita: Papita, user_id: str, kinds: tuple[str, ...], done: D
         )
     elif TOTP in kinds:
         _code_form(user_id, done)
+    elif not passkeys:
+        st.warning(
+            t(
+                "Your second factor is a passkey, and none can be shown here. An administrator can"
+                " take it away, so that you log in with your password and add another one."
+            ),
+            icon=":material/passkey:",
+        )
     if passkeys:
         passkey_button(
             NAME,
