@@ -11,6 +11,7 @@ _NUMBERS = Component("papita_code_field", source("code_field.js"), isolate_style
 
 def code_field(label: str, *, key: str) -> str:
     """What was typed. Once on a page."""
-    typed = st.text_input(label, key=key, autocomplete="one-time-code", max_chars=12)
-    _NUMBERS(key=f"{key}_numbers", data={}, height=0)
+    with st.container(gap=None):
+        typed = st.text_input(label, key=key, autocomplete="one-time-code", max_chars=12)
+        _NUMBERS(key=f"{key}_numbers", data={}, height=0)
     return typed or ""

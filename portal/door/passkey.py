@@ -24,4 +24,5 @@ def show_passkey_button(papita: Papita) -> None:
 def _enter(question: Question, answer: str) -> None:
     papita = wiring.services().papita
     user = papita.passkeys.verify(question, "sign-in", answer, address=st.context.ip_address or "")
-    sign_in.finish(user, method="passkey", second_factor="passkey")
+    # To be kept signed in is a choice, which stands in the form beside the password.
+    sign_in.finish(user, method="passkey", second_factor="passkey", remember=False)

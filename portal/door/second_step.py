@@ -50,13 +50,19 @@ def show_second_step(papita: Papita, step: SecondStep) -> None:
             name=plain(step.username),
         )
     )
-    ask_for_factor(papita, step.user_id, step.kinds, _finish)
-    st.button(t("Back"), key="second_step_back", type="tertiary", on_click=back)
+    ask_for_factor(papita, step.user_id, step.kinds, _finish, on_back=back)
 
 
-def ask_for_factor(papita: Papita, user_id: str, kinds: tuple[str, ...], done: Done) -> None:
-    """Asks for one of `kinds`; `done` is called, as a callback is, with the one that was shown. It
-    may raise `PapitaError`.
+def ask_for_factor(
+    papita: Papita,
+    user_id: str,
+    kinds: tuple[str, ...],
+    done: Done,
+    *,
+    on_back: Callable[[], None] | None = None,
+) -> None:
+    """Asks for one of `kinds`; `done` is called, as a callback is, with the one that was shown, and
+    may raise `PapitaError`. Where `on_back` is given there is a button for it.
     """
     showing = remembered(Showing)
     passkeys = PASSKEY in kinds and papita.passkeys.unavailable is None
@@ -90,22 +96,17 @@ def ask_for_factor(papita: Papita, user_id: str, kinds: tuple[str, ...], done: D
             on_answer=lambda question, answer: _passkey(user_id, question, answer, done),
             primary=not recovery and (sealed or TOTP not in kinds),
         )
-    if recovery and (TOTP in kinds or passkeys):
-        st.button(
-            t("Use the usual way"),
-            key="second_step_usual",
-            type="tertiary",
-            on_click=_show,
-            args=(False,),
-        )
-    elif RECOVERY in kinds and not recovery:
-        st.button(
-            t("Use a recovery code"),
-            key="second_step_recovery",
-            type="tertiary",
-            on_click=_show,
-            args=(True,),
-        )
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        if recovery and (TOTP in kinds or passkeys):
+            _switch(t("Use the usual way"), False)
+        elif RECOVERY in kinds and not recovery:
+            _switch(t("Use a recovery code"), True)
+        if on_back is not None:
+            st.button(t("Back"), key="second_step_back", type="tertiary", on_click=on_back)
+
+
+def _switch(label: str, recovery: bool) -> None:
+    st.button(label, key="second_step_way", type="tertiary", on_click=_show, args=(recovery,))
 
 
 def _code_form(user_id: str, done: Done) -> None:

@@ -99,10 +99,11 @@ def _passkey(passkey: PasskeyInfo) -> None:
                 if passkey.cloned_at:
                     st.badge(t("Copied"), color="red", icon=":material/warning:")
             st.caption(_history(passkey))
-        if st.button(t("Rename"), key=f"factors_rename_{passkey.id}", icon=":material/edit:"):
-            proof.first(lambda: _rename(passkey))
-        if st.button(t("Remove"), key=f"factors_remove_{passkey.id}", icon=":material/delete:"):
-            proof.first(lambda: _ask_to_remove(passkey))
+        with st.container(horizontal=True, gap="small", width="content"):
+            if st.button(t("Rename"), key=f"factors_rename_{passkey.id}", icon=":material/edit:"):
+                proof.first(lambda: _rename(passkey))
+            if st.button(t("Remove"), key=f"factors_remove_{passkey.id}", icon=":material/delete:"):
+                proof.first(lambda: _ask_to_remove(passkey))
     if passkey.cloned_at:
         st.warning(
             t(
@@ -193,10 +194,11 @@ def _app(has: Factors) -> None:
             if st.button(t("Set up app"), icon=":material/qr_code_2:", key="factors_app"):
                 proof.first(lambda: set_up_app(lambda: _added(notice, has)))
             return
-        if st.button(t("Replace"), icon=":material/sync_alt:", key="factors_app"):
-            proof.first(lambda: set_up_app(lambda: _added(notice, has)))
-        if st.button(t("Switch off"), icon=":material/toggle_off:", key="factors_app_off"):
-            proof.first(_ask_to_switch_off)
+        with st.container(horizontal=True, gap="small", width="content"):
+            if st.button(t("Replace"), icon=":material/sync_alt:", key="factors_app"):
+                proof.first(lambda: set_up_app(lambda: _added(notice, has)))
+            if st.button(t("Switch off"), icon=":material/toggle_off:", key="factors_app_off"):
+                proof.first(_ask_to_switch_off)
 
 
 def _ask_to_switch_off() -> None:

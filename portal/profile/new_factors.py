@@ -134,7 +134,9 @@ def _app_dialog() -> None:
         return
     st.markdown(t("**1.** Scan this with your authenticator app, or type the key into it."))
     _qr_code(pending)
-    st.code(" ".join(pending.secret[at : at + 4] for at in range(0, len(pending.secret), 4)), None)
+    key = pending.secret
+    groups = " ".join(key[at : at + 4] for at in range(0, len(key), 4))
+    st.code(groups, language=None, wrap_lines=True)
     st.markdown(t("**2.** Type the code that the app shows now."))
     with st.form("new_app", border=False):
         code_field(t("Code"), key="new_app_code")

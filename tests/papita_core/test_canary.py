@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import logging
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pyotp
 import pytest
 
 from papita_core.audit.export import as_csv, as_json_lines
@@ -40,11 +41,11 @@ def spellings(secret: str) -> Iterator[bytes]:
             yield encode(b"\0" * shift + raw)[(0, 2, 3)[shift] : -4]
 
 
-def found(where: dict[str, bytes]) -> list[tuple[str, str]]:
+def found(where: dict[str, bytes], secrets: Mapping[str, str] = CANARIES) -> list[tuple[str, str]]:
     return [
         (place, name)
         for place, content in where.items()
-        for name, secret in CANARIES.items()
+        for name, secret in secrets.items()
         if any(spelling in content for spelling in spellings(secret))
     ]
 
@@ -148,6 +149,32 @@ NOTES={CANARIES["second key"]}
     return {"what the vault said": repr(said).encode(), "exports": exported.encode()}
 
 
+def walk_factors(house: House) -> tuple[dict[str, bytes], dict[str, str]]:
+    """What services said of second factors, and what must not be found of them."""
+    papita = house.papita
+    fay = house.sign_in("fay")
+    pending = papita.totp.begin(fay)
+    said: list[object] = [pending, papita.totp.pending(fay)]
+    totp = pyotp.TOTP(pending.secret)
+    papita.totp.confirm(fay, totp.at(house.clock()))
+    codes = papita.recovery.renew(fay)
+    papita.recovery.use(fay.user_id, codes[0])
+    secrets = {"secret of the app": pending.secret}
+    for number, code in enumerate(codes):
+        secrets |= {f"recovery code {number}": code, f"plain {number}": code.replace("-", "")}
+    for use in (
+        lambda: papita.recovery.use(fay.user_id, codes[0]),
+        lambda: papita.totp.verify(fay.user_id, pending.secret),
+        lambda: papita.recovery.use(fay.user_id, pending.secret),
+    ):
+        with pytest.raises(PapitaError) as caught:
+            use()
+        said += [caught.value, caught.value.__cause__, caught.value.args]
+    papita.totp.begin(fay)
+    said += [papita.factors.overview(fay), papita.audit.entries(fay)]
+    return {"what was said of factors": repr(said).encode()}, secrets
+
+
 def walk_api(house: House, provider: str) -> dict[str, bytes]:
     said: list[str] = []
     api = house.api()
@@ -221,6 +248,8 @@ def test_no_secret_is_anywhere(
     house.environment["PAPITA_PROVIDER_ALLOWLIST"] = provider
     where = walk_services(house, provider) | walk_api(house, provider)
     where |= walk_vault(house, provider)
+    of_factors, factors = walk_factors(house)
+    where |= of_factors
     where |= walk_command_line(house, starter)
     master = (house.settings().keys_dir / "master.key").read_bytes().strip()
     printed = capfd.readouterr()
@@ -235,9 +264,10 @@ def test_no_secret_is_anywhere(
     assert b"INSERT INTO credentials" in while_open["log"]
     house.papita.close()
     closed = files()
-    assert found(where) == []
-    assert found(while_open) == []
-    assert found(closed) == []
+    assert b"INSERT INTO recovery_codes" in while_open["log"]
+    for places in (where, while_open, closed):
+        assert found(places) == []
+        assert found(places, factors) == []
     for place, content in {**where, **while_open, **closed}.items():
         if place != "keys/master.key":
             assert master not in content

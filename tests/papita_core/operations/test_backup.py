@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from sqlalchemy import Table, inspect, text
 from papita_core.actors import Actor
 from papita_core.db import Base, Database
 from papita_core.db.migrate import migrate, revisions
-from papita_core.errors import Conflict, Unauthenticated, VaultSealed
+from papita_core.errors import Conflict, FactorRefused, Unauthenticated, VaultSealed
 from papita_core.operations import backup as backups
 from papita_core.operations.backup import Manifest, make_backup
+from tests.papita_core.authenticator import app, passkey
 from tests.papita_core.house import KEY, PASSWORD, ROOT, House, both_engines
 from tests.papita_core.postgres import Postgres
 from tests.papita_core.starter import Done, Starter
@@ -169,6 +171,32 @@ def test_a_backup_is_on_the_record(house: House, tmp_path: Path, run: Command):
     last = house.sql("SELECT action, actor_id FROM audit_log ORDER BY seq")[rows:]
     assert [tuple(row) for row in last] == [("vault.backed-up", "operator")]
     assert house.papita.audit.verify() == []
+
+
+@both_engines
+def test_second_factors_come_along_and_what_was_used_stays_used(
+    house: House, another: Another, run: Command, tmp_path: Path
+):
+    ana = house.sign_in("ana")
+    totp, key = app(house, ana), passkey(house, ana)
+    codes = house.papita.recovery.renew(ana)
+    house.papita.recovery.use(ana.user_id, codes[0])
+    now = house.clock()
+    house.papita.totp.verify(ana.user_id, totp.at(now))
+    taken(house, tmp_path / "backup")
+    other = another(keys_of=house)
+    well(run(other, "restore", tmp_path / "backup"))
+    other.clock.forward(seconds=(now - other.clock()).total_seconds())
+    papita = other.papita
+    assert papita.recovery.use(ana.user_id, codes[1]) == 8
+    with pytest.raises(FactorRefused):
+        papita.recovery.use(ana.user_id, codes[0])
+    with pytest.raises(FactorRefused):
+        papita.totp.verify(ana.user_id, totp.at(now))
+    papita.totp.verify(ana.user_id, totp.at(now + timedelta(seconds=30)))
+    question = papita.passkeys.ask_anybody()
+    answer = key.get(question.options)
+    assert papita.passkeys.verify(question, "sign-in", answer).username == "ana"
 
 
 def test_a_folder_that_holds_something_is_left_alone(house: House, tmp_path: Path, run: Command):
