@@ -25,6 +25,7 @@ from tests.browser.people import (
 from tests.system import PASSWORD, System
 
 OPERATOR = Actor.operator()
+SECURITY = "profile?section=security"
 REFUSED = "This passkey was not accepted."
 
 
@@ -112,7 +113,7 @@ def second_factor(system: System, name: str) -> list[tuple[str, str | None]]:
 
 def test_a_passkey_from_the_profile_to_the_door(page: Page, system: System) -> None:
     key = VirtualAuthenticator(page)
-    arrive(page, system, "ana", "profile")
+    arrive(page, system, "ana", SECURITY)
     add_passkey(page, "Work laptop")
     keep_codes(page)
     expect(page.get_by_text("Work laptop")).to_be_visible()
@@ -139,7 +140,7 @@ def test_a_passkey_from_the_profile_to_the_door(page: Page, system: System) -> N
     assert second_factor(system, "ana") == [("password", "passkey")]
 
     # In place of the password, before what a stranger at an open tab must not do.
-    page.goto(f"{system.url}/profile")
+    page.goto(f"{system.url}/{SECURITY}")
     expect(page.get_by_role("button", name="Rename")).to_be_visible()
     with system.papita() as papita, papita.database.write() as session:
         session.connection().exec_driver_sql("UPDATE sign_in_sessions SET proved_at = NULL")
@@ -162,7 +163,7 @@ def test_a_passkey_from_the_profile_to_the_door(page: Page, system: System) -> N
 
 def test_whoever_does_not_show_it_hears_why_and_may_try_again(page: Page, system: System) -> None:
     key = VirtualAuthenticator(page)
-    arrive(page, system, "ben", "profile")
+    arrive(page, system, "ben", SECURITY)
     key.verified(False)
     add_passkey(page)
     dialog = page.get_by_role("dialog")
@@ -187,7 +188,7 @@ def test_whoever_does_not_show_it_hears_why_and_may_try_again(page: Page, system
 
 def test_a_device_that_has_one_already_makes_no_other(page: Page, system: System) -> None:
     VirtualAuthenticator(page)
-    arrive(page, system, "eli", "profile")
+    arrive(page, system, "eli", SECURITY)
     add_passkey(page)
     keep_codes(page)
     add_passkey(page)
@@ -197,7 +198,7 @@ def test_a_device_that_has_one_already_makes_no_other(page: Page, system: System
 
 def test_a_copy_is_noticed_and_shown(page: Page, system: System) -> None:
     key = VirtualAuthenticator(page)
-    arrive(page, system, "cleo", "profile")
+    arrive(page, system, "cleo", SECURITY)
     add_passkey(page)
     keep_codes(page)
     copy = key.credentials()[0]
@@ -213,7 +214,7 @@ def test_a_copy_is_noticed_and_shown(page: Page, system: System) -> None:
     key.hold(copy | {"signCount": 50})
     page.get_by_role("button", name="Sign in with a passkey").click()
     expect_dashboard(page)
-    page.goto(f"{system.url}/profile")
+    page.goto(f"{system.url}/{SECURITY}")
     expect(page.get_by_text("There seems to be a copy of this passkey")).to_be_visible()
     # Nothing is sent again by itself.
     page.wait_for_timeout(1 * SECONDS)
@@ -225,7 +226,7 @@ def test_an_answer_that_another_site_got_is_refused(page: Page, system: System) 
     answers it there, and hands the answer on to the portal.
     """
     key = VirtualAuthenticator(page)
-    arrive(page, system, "dora", "profile")
+    arrive(page, system, "dora", SECURITY)
     add_passkey(page)
     keep_codes(page)
     log_out(page, system)
@@ -290,7 +291,7 @@ def test_at_an_address_where_passkeys_do_not_work_the_page_says_so(
 
 
 def test_codes_of_an_app_and_recovery_codes(page: Page, system: System) -> None:
-    arrive(page, system, "finn", "profile")
+    arrive(page, system, "finn", SECURITY)
     totp = set_up_app(page)
     codes = keep_codes(page)
     expect(page.get_by_text("On since just now.")).to_be_visible()
@@ -327,7 +328,7 @@ def test_codes_of_an_app_and_recovery_codes(page: Page, system: System) -> None:
         expect_dashboard(page)
         if value == codes[0]:
             log_out(page, system)
-    page.goto(f"{system.url}/profile")
+    page.goto(f"{system.url}/{SECURITY}")
     expect(page.get_by_text("8 of 10 are left.")).to_be_visible()
     assert {*actions(system, "finn")} >= {"factor.added", "factor.refused", "recovery.used"}
 
@@ -335,7 +336,7 @@ def test_codes_of_an_app_and_recovery_codes(page: Page, system: System) -> None:
 def test_recovery_codes_can_be_saved(page: Page, system: System, tmp_path: Path) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=system.url)
     VirtualAuthenticator(page)
-    arrive(page, system, "gus", "profile")
+    arrive(page, system, "gus", SECURITY)
     add_passkey(page)
     codes = page.get_by_role("list", name="Recovery codes").get_by_role("listitem")
     expect(codes).to_have_count(10)
@@ -369,13 +370,13 @@ def test_a_required_factor_is_set_up_before_anything_else(page: Page, system: Sy
     system.add_user("hana")
     page.goto(f"{system.url}/credentials")
     sign_in(page, "hana")
-    for path in ("credentials", "profile", "al-chat", ""):
+    for path in ("credentials", SECURITY, "al-chat", ""):
         if path != "credentials":
             cookie_is_set(page)
             page.goto(f"{system.url}/{path}")
         expect(page.get_by_role("heading", name="Set up a second factor")).to_be_visible()
         expect(page.get_by_role("link", name="Dashboard")).to_have_count(0)
-    page.goto(f"{system.url}/profile")
+    page.goto(f"{system.url}/{SECURITY}")
     add_passkey(page)
     keep_codes(page)
     expect(page.get_by_role("heading", name="Profile")).to_be_visible()

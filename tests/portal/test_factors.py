@@ -56,6 +56,7 @@ def test_the_secret_of_an_app_is_on_the_screen_and_not_in_the_tab(
     services: Services, ana: User
 ) -> None:
     app, _ = signed_in(services, ana)
+    app.session_state["profile_section"] = "security"
     app.switch_page("pages/account/profile.py").run()
     app.button(key="factors_app").click().run()
     assert not app.exception
