@@ -110,3 +110,20 @@ def test_the_dialog_for_a_key(page: Page, system: System) -> None:
     page.get_by_role("button", name="Add credential").click()
     expect(page.get_by_role("dialog").get_by_label("Label")).to_be_visible()
     assert faults(page) == []
+
+
+@pytest.mark.parametrize("section", ["security", "sessions", "activity", "data"])
+def test_the_sections_of_the_profile(page: Page, system: System, section: str) -> None:
+    page.goto(f"{system.url}/profile?section={section}")
+    expect(page.get_by_role("heading", name="Profile")).to_be_visible()
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    assert faults(page) == []
+
+
+def test_the_dialog_for_a_new_password(page: Page, system: System) -> None:
+    page.goto(f"{system.url}/profile?section=security")
+    page.get_by_role("button", name="Change password").click()
+    field = page.get_by_role("dialog").get_by_label("New password", exact=True)
+    field.fill("password123")
+    expect(page.get_by_role("dialog").get_by_text("Very weak")).to_be_visible()
+    assert faults(page) == []
