@@ -63,8 +63,10 @@ def _dialog(account: Account) -> None:
         live="250ms",
         help=t("At least {count} characters. A few unrelated words are good.", count=MIN_LENGTH),
     )
-    if typed:
-        show_strength(typed, account.username, account.display_name, account.email or "")
+    # A place that is always there: the field below must not move while somebody types into it.
+    with st.container():
+        if typed:
+            show_strength(typed, account.username, account.display_name, account.email or "")
     if "password" in errors:
         show_field_error(errors["password"])
     st.text_input(
@@ -73,6 +75,8 @@ def _dialog(account: Account) -> None:
         key=f"{FORM}_second",
         autocomplete="new-password",
         max_chars=MAX_LENGTH,
+        # Else, by keyboard, the way over the button in the field would lose what was typed.
+        live="250ms",
     )
     if "repeat" in errors:
         show_field_error(errors["repeat"])

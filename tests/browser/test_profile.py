@@ -7,6 +7,7 @@ import json
 import time
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
@@ -160,6 +161,8 @@ def test_the_data_come_as_one_archive_with_the_chats(people: System, browser: Br
     page.get_by_role("button", name="Download my data").click()
     with page.expect_download(timeout=60 * SECONDS) as download:
         page.get_by_role("dialog").get_by_role("button", name="Save ZIP").click()
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
     with zipfile.ZipFile(download.value.path()) as found:
         account = json.loads(found.read("account.json"))
         with zipfile.ZipFile(io.BytesIO(found.read("al-chat.zip"))) as exported:
@@ -173,12 +176,39 @@ def test_the_data_come_as_one_archive_with_the_chats(people: System, browser: Br
 
 
 def delete(page: Page, name: str) -> None:
-    page.keyboard.press("Escape")
     page.get_by_role("button", name="Delete my account").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("User name").fill(name)
     dialog.get_by_role("button", name="Delete for good").click()
     expect_door(page)
+
+
+def test_while_al_chat_is_away_it_is_told_when_it_comes_back(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with System(tmp_path, alchat=True) as system:
+        with system.papita() as papita:
+            for name, role in (("root", "administrator"), ("fay", "member")):
+                papita.users.create(Actor.operator(), NewUser(name, PASSWORD, role=role))
+        token = system.access_token("fay")
+        begin = requests.post(
+            f"{system.url}/api/projects/al-chat/launch",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
+        ).json()
+        chats = {"Authorization": f"Bearer {begin['token']}"}
+        made = f"{system.alchat_url}/api/conversations"
+        assert requests.post(made, json={"title": "Fay's"}, headers=chats, timeout=10).ok
+        system.stop("alchat")
+        context = open_context(browser)
+        delete(arrive(context, system, "fay", "profile?section=data"), "fay")
+        expect(context.pages[0].get_by_text("it deletes your conversations")).to_be_visible()
+        context.close()
+        system.start_alchat()
+        end = time.monotonic() + 30
+        while requests.get(made, headers=chats, timeout=10).json()["conversations"]:
+            assert time.monotonic() < end
+            time.sleep(0.2)
 
 
 def test_an_account_is_deleted_by_keyboard_alone(people: System, browser: Browser) -> None:
