@@ -12,9 +12,9 @@ from portal.wiring import MARK
 st.set_page_config(page_title="Papita", page_icon=address(MARK), layout="centered")
 
 user = sign_in.restore()
-page = navigation.build(user)
-if user is None:
-    door.show_door()
+page = navigation.build(None if door.is_wanted(user) else user)
+if user is None or door.is_wanted(user):
+    door.show_door(user)
     st.stop()
 show_logo()
 show_account(user)

@@ -1,4 +1,4 @@
-"""What an administrator can stop at this moment: a project for everybody, or a user."""
+"""The switch that stops a project for everybody, at this moment."""
 
 from __future__ import annotations
 
@@ -6,84 +6,14 @@ import streamlit as st
 
 from papita_core.projects.catalogue import Project
 from papita_core.projects.service import State
-from papita_core.users.service import User
 from portal import wiring
 from portal.confirm import Question, attempt, confirm
 from portal.project_cards import show_health
-from portal.session import SignedIn, actor
-from portal.texts import N_, t, tn, translated
-from portal.words import ago, plain
+from portal.session import actor
+from portal.texts import t, tn
+from portal.words import ago
 
-USERS, PROJECTS = "users:manage", "projects:manage"
-ROLES = (N_("administrator"), N_("member"), N_("guest"))
-
-
-# --- users ---
-
-
-def show_user(user: SignedIn, other: User) -> None:
-    """One user: role, whether they may come in, when they were seen; and the switch."""
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        with st.container(gap="xsmall"):
-            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-                st.markdown(f"**{plain(other.display_name or other.username)}**", width="content")
-                if other.disabled:
-                    st.badge(t("Disabled"), color="red", icon=":material/person_off:")
-                if other.id == user.session.user_id:
-                    st.badge(t("You"), color="gray")
-            st.caption(f"{plain(other.username)}, {translated(other.role)}. {_seen(other)}")
-        if other.disabled:
-            st.button(
-                t("Enable"),
-                icon=":material/person_check:",
-                key=f"users_enable_{other.id}",
-                on_click=_enable_user,
-                args=(other,),
-            )
-        elif st.button(t("Disable"), icon=":material/person_off:", key=f"users_disable_{other.id}"):
-            confirm(
-                Question(
-                    t("Disable user"),
-                    _what_happens_to(other, own=other.id == user.session.user_id),
-                    t("Disable"),
-                    lambda: _disable_user(other),
-                    USERS,
-                )
-            )
-
-
-def _seen(other: User) -> str:
-    if other.disabled:
-        return t("Cannot sign in.")
-    live = wiring.services().papita.sessions.of_user(other.id)
-    if not live:
-        return t("Not signed in.")
-    return t("Last seen {when}.", when=ago(live[0].last_seen_at))
-
-
-def _what_happens_to(other: User, *, own: bool) -> str:
-    text = t(
-        "Disable **{name}**? From this moment {name} is signed out everywhere, access tokens stop"
-        " working, and what projects have borrowed for them is taken back: an answer that is being"
-        " written ends within seconds. Nothing is deleted.",
-        name=plain(other.username),
-    )
-    return text + " " + t("**This is you: you will be signed out.**") if own else text
-
-
-def _disable_user(other: User) -> str:
-    wiring.services().papita.users.set_disabled(actor(), other.username, True)
-    return t("{name} is disabled and signed out everywhere.", name=other.username)
-
-
-def _enable_user(other: User) -> None:
-    attempt(
-        lambda: wiring.services().papita.users.set_disabled(actor(), other.username, False),
-        t("{name} can sign in again.", name=other.username),
-    )
-
-
-# --- projects ---
+PROJECTS = "projects:manage"
 
 
 def show_project_switch(state: State) -> None:

@@ -38,11 +38,8 @@ def share_credential(info: CredentialInfo) -> None:
         st.rerun(scope="app")
     papita = wiring.services().papita
     shares = papita.credentials.shares(user.actor, info.id)
-    others = [
-        it.username
-        for it in papita.users.list(user.actor)
-        if it.id != user.session.user_id and not it.disabled
-    ]
+    # The first ones to choose from; whoever is not among them is typed.
+    others = [name for name in papita.users.names(user.actor) if name != user.session.username]
     st.markdown(t("Who may use **{label}**?", label=plain(info.label)))
     before = EVERYBODY if shares.everybody else NAMED if shares.usernames else NOBODY
     who = st.radio(
@@ -60,6 +57,7 @@ def share_credential(info: CredentialInfo) -> None:
             default=list(shares.usernames),
             key=f"{FORM}_users",
             placeholder=t("Choose users") if others else t("There is no other user yet"),
+            accept_new_options=True,
             on_change="ignore",
         )
     st.caption(translated(EXPLAINED))

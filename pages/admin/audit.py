@@ -3,10 +3,11 @@
 import streamlit as st
 
 from papita_core.audit.service import AuditFilter
+from papita_core.errors import InvalidInput
 from portal import audit_view, wiring
 from portal.session import require_user
-from portal.texts import t, translated
-from portal.words import plain, table
+from portal.texts import said, t, translated
+from portal.words import plain, show_field_error, table
 
 PAGE_SIZE = 50
 
@@ -36,9 +37,10 @@ if check:
     else:
         st.success(t("The log is whole."), icon=":material/check_circle:")
 
-names = {"operator": "operator"}  # who types commands on the host
+# Who types commands on the host, and the first of the users: others are typed.
+names = ["operator"]
 if user.actor.may("users:manage"):
-    names |= {one.username: one.id for one in papita.users.list(user.actor)}
+    names += papita.users.names(user.actor, limit=50)
 with st.grid(min_column_width=150) as filters:
     what = filters.selectbox(
         t("What"),
@@ -51,6 +53,7 @@ with st.grid(min_column_width=150) as filters:
         t("Who"),
         [audit_view.ANY, *names],
         format_func=lambda name: translated(name) if name == audit_view.ANY else name,
+        accept_new_options=True,
         key="audit_who",
         bind="query-params",
     )
@@ -74,10 +77,15 @@ with st.grid(min_column_width=150) as filters:
     last = filters.date_input(
         t("To (UTC)"), None, format="YYYY-MM-DD", key="audit_to", bind="query-params"
     )
+try:
+    whose = None if who in (audit_view.ANY, None) else audit.user_id(user.actor, who)
+except InvalidInput as error:
+    whose = ""  # nobody's
+    show_field_error(said(error))
 since, until = audit_view.days(first, last)
 wanted = AuditFilter(
     action=None if what == audit_view.ANY else what,
-    user_id=names.get(who),
+    user_id=whose,
     project_id=None if project == audit_view.ANY else project,
     outcome=audit_view.OUTCOMES[outcome],
     since=since,

@@ -1,51 +1,53 @@
-"""The users: who there is, who is here, and the switch that keeps one out."""
+"""The users: who there is, who wants to come in, and what holds for everybody."""
 
 import streamlit as st
 
-from portal import wiring
-from portal.kill_switches import USERS, show_user
+from portal import proof, wiring
 from portal.session import require_user
 from portal.texts import t, tn
+from portal.users.actions import CAPABILITY
+from portal.users.invitations import show_invitations, show_invite_button
+from portal.users.lockouts import show_lockouts
+from portal.users.people import show_people
+from portal.users.requests import show_requests
+from portal.users.rules import show_rules
 
-PAGE_SIZE = 25
+user = require_user(CAPABILITY)
+counts = wiring.services().papita.users.counts(user.actor)
+asked = counts.waiting + counts.reset_asked
 
-user = require_user(USERS)
-everybody = wiring.services().papita.users.list(user.actor)
-
-st.title(t("Users"), anchor=False)
-st.markdown(
-    t(
-        "Disabling a user ends their sessions, tokens and loans at once and deletes nothing. New"
-        " users and passwords are made on the command line: `python -m papita_core users`."
-    )
-)
-
-wanted = st.text_input(
-    t("Find"),
-    key="users_find",
-    placeholder=t("Name"),
+with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    st.title(t("Users"), anchor=False, width="content")
+    show_invite_button()
+parts = {
+    "people": t("People"),
+    "requests": t("Requests ({count})", count=asked) if asked else t("Requests"),
+    "invitations": t("Invitations"),
+    "lockouts": t("Lock-outs"),
+    "rules": t("Rules"),
+}
+part = st.segmented_control(
+    t("What to see"),
+    list(parts),
+    default="people",
+    required=True,
+    format_func=parts.__getitem__,
+    key="users_part",
     label_visibility="collapsed",
-    icon=":material/search:",
 )
-needle = (wanted or "").strip().casefold()
-found = [
-    other
-    for other in everybody
-    if needle in other.username or needle in other.display_name.casefold()
-]
-shown = st.session_state.setdefault("users_shown", PAGE_SIZE)
-for other in found[:shown]:
-    show_user(user, other)
-if not found:
-    st.markdown(t("No user has this in the name."))
-if len(found) > shown and st.button(t("Show more")):
-    st.session_state["users_shown"] = shown + 2 * PAGE_SIZE
-    st.rerun()
-st.caption(
-    tn(
-        "{count} user, {disabled} disabled",
-        "{count} users, {disabled} disabled",
-        len(everybody),
-        disabled=len([other for other in everybody if other.disabled]),
+if part == "requests":
+    show_requests(user, counts)
+elif part == "invitations":
+    show_invitations(user)
+elif part == "lockouts":
+    show_lockouts(user)
+elif part == "rules":
+    show_rules(user)
+else:
+    show_people(user, counts)
+    st.caption(
+        tn("{count} administrator", "{count} administrators", counts.administrators)
+        + " · "
+        + t("{count} disabled", count=counts.disabled)
     )
-)
+proof.resume()

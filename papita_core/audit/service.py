@@ -49,7 +49,8 @@ from papita_core.vault.keyring import AUDIT, KeyRing
 __all__ = ["AuditFilter", "AuditLog", "AuditPage", "Damage", "Entry", "Event"]
 
 LOAN_STREAMS = tuple(f"loans-{number}" for number in range(16))
-NOT_USERS = frozenset({"operator", "provider", "setup"})  # who acts, and has no account
+# Who acts, and has no account.
+NOT_USERS = frozenset({"operator", "setup", "invitation", "provider", "sign-up"})
 USER_CREATED = "user.created"
 EXPORT_CHUNK = 1000  # rows
 

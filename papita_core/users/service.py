@@ -247,6 +247,12 @@ class UserService:
             self._record(session, actor, "user.refused", row)
             session.delete(row)
 
+    def dismiss_reset(self, actor: Actor, username: str) -> None:
+        """Forgets that somebody has asked at the door for a new password of this user."""
+        with self._changing(actor, username) as (session, row):
+            row.reset_asked_at = None
+            self._record(session, actor, "user.reset-dismissed", row)
+
     def end_sessions(self, actor: Actor, username: str) -> None:
         """Signs the user out everywhere and takes back what was lent."""
         with self._changing(actor, username) as (session, row):

@@ -1,0 +1,71 @@
+"""A new password, typed twice, with words on how hard it is to guess while it is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from papita_core.users.passwords import MAX_LENGTH, MIN_LENGTH, strength
+from portal.texts import N_, t, tn, translated
+from portal.words import show_field_error
+
+SCORES = (
+    (":red[:material/error: {words}]", N_("Guessed at once.")),
+    (":red[:material/error: {words}]", N_("Easy to guess.")),
+    (":orange[:material/warning: {words}]", N_("Not too easy to guess.")),
+    (":green[:material/check_circle: {words}]", N_("Hard to guess.")),
+    (":green[:material/check_circle: {words}]", N_("Very hard to guess.")),
+)
+
+
+def ask_new_password(prefix: str, errors: Mapping[str, str], *words: str) -> None:
+    """The two fields, under the keys `<prefix>_password` and `<prefix>_repeat`. `words` is what
+    strangers know of the user; `errors` may have `password` and `repeat`.
+    """
+    typed = st.text_input(
+        t("Password"),
+        type="password",
+        key=f"{prefix}_password",
+        autocomplete="new-password",
+        max_chars=MAX_LENGTH,
+        live=True,
+    )
+    # Always one line, so that nothing below it moves under somebody's finger.
+    st.markdown(_judged(typed or "", words))
+    if "password" in errors:
+        show_field_error(errors["password"])
+    st.text_input(
+        t("Password again"),
+        type="password",
+        key=f"{prefix}_repeat",
+        autocomplete="new-password",
+        max_chars=MAX_LENGTH,
+    )
+    if "repeat" in errors:
+        show_field_error(errors["repeat"])
+
+
+def new_password(prefix: str) -> tuple[str, dict[str, str]]:
+    """What was typed, and what is wrong with it as it stands here alone."""
+    typed = st.session_state.get(f"{prefix}_password") or ""
+    again = st.session_state.get(f"{prefix}_repeat") or ""
+    if typed != again:
+        return typed, {"repeat": t("The two passwords are not the same.")}
+    return typed, {}
+
+
+def forget_new_password(prefix: str) -> None:
+    """Once it is of no more use: nothing of it stays in the state of the tab."""
+    for name in ("password", "repeat"):
+        st.session_state[f"{prefix}_{name}"] = ""
+
+
+def _judged(typed: str, words: tuple[str, ...]) -> str:
+    if len(typed) < MIN_LENGTH:
+        wanted = tn("At least {count} character.", "At least {count} characters.", MIN_LENGTH)
+        return f":gray[:material/info: {wanted}]"
+    found = strength(typed, *(word for word in words if word))
+    look, sentence = SCORES[found.score]
+    advice = f" {translated(found.advice)}" if found.advice and found.score < 3 else ""
+    return look.format(words=translated(sentence) + advice)

@@ -1,0 +1,1 @@
+"""The pieces of the Users page, one module each."""
