@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from papita_core.users.passwords import MAX_LENGTH, MIN_LENGTH, strength
+from papita_core.users.passwords import MIN_LENGTH, strength
 from portal.texts import N_, t, tn, translated
 from portal.words import show_field_error
 
@@ -23,12 +23,12 @@ def ask_new_password(prefix: str, errors: Mapping[str, str], *words: str) -> Non
     """The two fields, under the keys `<prefix>_password` and `<prefix>_repeat`. `words` is what
     strangers know of the user; `errors` may have `password` and `repeat`.
     """
+    # No longest length: the fields would count in public how long it is.
     typed = st.text_input(
         t("Password"),
         type="password",
         key=f"{prefix}_password",
         autocomplete="new-password",
-        max_chars=MAX_LENGTH,
         live=True,
     )
     # Always one line, so that nothing below it moves under somebody's finger.
@@ -40,7 +40,6 @@ def ask_new_password(prefix: str, errors: Mapping[str, str], *words: str) -> Non
         type="password",
         key=f"{prefix}_repeat",
         autocomplete="new-password",
-        max_chars=MAX_LENGTH,
     )
     if "repeat" in errors:
         show_field_error(errors["repeat"])

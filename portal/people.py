@@ -38,9 +38,10 @@ def picture(name: str, colour: str = "", *, size: float = 2.25) -> str:
 
 
 def person(name: str, colour: str = "", below: str = "", *, size: float = 2.25) -> str:
-    """HTML of the picture, the name beside it and, smaller, one line below the name."""
+    """HTML of the picture, the name beside it and, smaller, what stands below the name."""
     second = (
-        f'<span style="display:block;font-size:.875rem;opacity:.8;overflow-wrap:anywhere">'
+        '<span style="display:block;font-size:.875rem;opacity:.8;overflow-wrap:anywhere;'
+        f'white-space:pre-line">'
         f"{escape(below)}</span>"
         if below
         else ""

@@ -26,7 +26,7 @@ parts = {
     "lockouts": t("Lock-outs"),
     "rules": t("Rules"),
 }
-part = st.segmented_control(
+part = st.pills(
     t("What to see"),
     list(parts),
     default="people",

@@ -1,5 +1,5 @@
-"""What a stranger sees: the sign-in form with its second step and what leads on from it, the page of
-an invitation or of a link for a new password or, as long as there is no user, the set-up form.
+"""What a stranger sees: the sign-in form with its second step and what leads on from it, the page
+of an invitation or of a link for a new password or, as long as there is no user, the set-up form.
 """
 
 from __future__ import annotations

@@ -90,19 +90,23 @@ def _show_invitation(found: Invitation) -> None:
     st.markdown(translated(ROLES[found.role]))
     errors = tab().errors.get("link", {})
     st.session_state.setdefault("link_email", found.email or "")
-    name = _field(t("Username"), "username", errors, autocomplete="username", max_chars=64)
-    shown = _field(t("Display name"), "displayName", errors, autocomplete="name", max_chars=200)
+    with st.container(gap="small"):
+        _ask_account(errors)
+    st.button(
+        t("Create account"), key="link_use", type="primary", width="stretch", on_click=_accept
+    )
+
+
+def _ask_account(errors: Mapping[str, str]) -> None:
+    name = _field(t("Username"), "username", errors, autocomplete="username")
+    shown = _field(t("Display name"), "displayName", errors, autocomplete="name")
     email = _field(
         t("E-mail (optional)"),
         "email",
         errors,
         autocomplete="email",
-        max_chars=320,
     )
     ask_new_password("link", errors, name, shown, email)
-    st.button(
-        t("Create account"), key="link_use", type="primary", width="stretch", on_click=_accept
-    )
 
 
 def _field(label: str, name: str, errors: Mapping[str, str], **options: Any) -> str:
@@ -152,12 +156,13 @@ def _show_reset(found: PasswordReset) -> None:
             name=plain(found.display_name or found.username),
         )
     )
-    # Password managers save the new password under this name.
-    st.text_input(
-        t("Username"), found.username, disabled=True, autocomplete="username", key="link_whose"
-    )
     errors = tab().errors.get("link", {})
-    ask_new_password("link", errors, found.username, found.display_name, found.email or "")
+    with st.container(gap="small"):
+        # Password managers save the new password under this name.
+        st.text_input(
+            t("Username"), found.username, disabled=True, autocomplete="username", key="link_whose"
+        )
+        ask_new_password("link", errors, found.username, found.display_name, found.email or "")
     st.button(
         t("Set password"), key="link_use", type="primary", width="stretch", on_click=_set_password
     )

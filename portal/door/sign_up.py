@@ -52,14 +52,19 @@ def show_sign_up(papita: Papita) -> None:
     if papita.policies.current().sign_up == APPROVAL:
         st.markdown(t("An administrator looks at each request before anybody can log in."))
     errors = tab().errors.get("sign_up", {})
-    name = _field(t("Username"), "username", errors, autocomplete="username", max_chars=64)
-    shown = _field(t("Display name"), "displayName", errors, autocomplete="name", max_chars=200)
-    email = _field(t("E-mail (optional)"), "email", errors, autocomplete="email", max_chars=320)
-    ask_new_password("sign_up", errors, name, shown, email)
+    with st.container(gap="small"):
+        _ask_account(errors)
     if "form" in errors:
         st.error(errors["form"], icon=":material/error:")
     st.button(t("Sign up"), key="sign_up_send", type="primary", width="stretch", on_click=_sign_up)
     back_button()
+
+
+def _ask_account(errors: Mapping[str, str]) -> None:
+    name = _field(t("Username"), "username", errors, autocomplete="username")
+    shown = _field(t("Display name"), "displayName", errors, autocomplete="name")
+    email = _field(t("E-mail (optional)"), "email", errors, autocomplete="email")
+    ask_new_password("sign_up", errors, name, shown, email)
 
 
 def _field(label: str, name: str, errors: Mapping[str, str], **options: Any) -> str:

@@ -12,11 +12,12 @@ from papita_core.users.links import Invitation
 from portal import proof, wiring
 from portal.confirm import Question, confirm
 from portal.dialogs import dialog
+from portal.people import show_person
 from portal.session import SignedIn, actor, require_user
 from portal.texts import N_, said, t, translated
 from portal.users.actions import CAPABILITY, ROLES
 from portal.users.shown_once import show_link_once
-from portal.words import ago, day, plain, show_field_error
+from portal.words import ago, day, show_field_error
 
 LASTS: Final = {
     timedelta(hours=1): N_("1 hour"),
@@ -111,14 +112,13 @@ def show_invitations(user: SignedIn) -> None:
 
 def _row(each: Invitation) -> None:
     title = each.note or each.email or t("Invitation")
+    made = t("Made {when} by {name}.", when=ago(each.created_at), name=each.created_by)
+    below = [each.email] if each.email and each.email != title else []
+    below.append(f"{made} {t('Ends {when}.', when=day(each.expires_at))}")
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        with st.container(gap=None):
-            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-                st.markdown(f"**{plain(title)}**", width="content")
-                st.badge(translated(each.role), color="gray")
-            made = t("Made {when} by {name}.", when=ago(each.created_at), name=each.created_by)
-            email = f"{each.email}. " if each.email and each.email != title else ""
-            st.caption(plain(f"{email}{made} {t('Ends {when}.', when=day(each.expires_at))}"))
+        with st.container():
+            show_person(title, "grey", "\n".join(below))
+        st.badge(translated(each.role), color="gray")
         if st.button(t("Revoke"), icon=":material/link_off:", key=f"users_revoke_{each.id}"):
             proof.first(lambda: _ask_revoke(each))
 

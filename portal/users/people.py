@@ -69,7 +69,7 @@ def show_people(user: SignedIn, counts: Counts) -> None:
 
 
 def _filter() -> UserFilter:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with st.grid(min_column_width=150, gap="small"):
         text = st.text_input(
             t("Find"),
             type="search",
@@ -78,7 +78,6 @@ def _filter() -> UserFilter:
             max_chars=LONGEST_SEARCH,
             live=True,
             label_visibility="collapsed",
-            width=260,
         )
         role = st.selectbox(
             t("Role"),
@@ -86,7 +85,6 @@ def _filter() -> UserFilter:
             format_func=lambda name: t("Any role") if name == ANY else translated(name),
             key="users_role",
             label_visibility="collapsed",
-            width=170,
         )
         state = st.selectbox(
             t("State"),
@@ -94,7 +92,6 @@ def _filter() -> UserFilter:
             format_func=lambda name: translated(STATES[name]),
             key="users_state",
             label_visibility="collapsed",
-            width=230,
         )
     return UserFilter(text or "", None if role == ANY else role, None if state == ANY else state)
 
@@ -104,38 +101,40 @@ def show_row(user: SignedIn, other: ListedUser, colours: Mapping[str, str]) -> N
     with st.container(
         border=True, horizontal=True, vertical_alignment="center", key=f"users_row_{other.id}"
     ):
-        with st.container(gap="xsmall"):
+        with st.container():
             show_person(other.name, colours.get(other.id, ""), describe(other))
+        with st.container(
+            horizontal=True,
+            vertical_alignment="center",
+            horizontal_alignment="right",
+            gap="small",
+            width="content",
+        ):
             _show_marks(user, other)
-        show_menu(user, other)
+            show_menu(user, other)
 
 
 def describe(other: ListedUser) -> str:
-    """`ana, administrator, second factor, last seen 5 minutes ago`."""
-    parts = [other.username, translated(other.role)]
-    if other.email:
-        parts.append(other.email)
+    """Two lines: name and e-mail; role, whether there is a second factor, when last seen."""
+    who = [other.username, *([other.email] if other.email else [])]
+    parts = [translated(other.role)]
     parts.append(t("second factor") if other.second_factor else t("no second factor"))
     if other.last_seen_at is None:
         parts.append(t("never seen"))
     else:
         parts.append(t("last seen {when}", when=ago(other.last_seen_at)))
-    return " · ".join(parts)
+    return " · ".join(who) + "\n" + " · ".join(parts)
 
 
 def _show_marks(user: SignedIn, other: ListedUser) -> None:
-    own = other.id == user.session.user_id
-    if not (own or other.disabled or other.reset_asked_at):
-        return
-    with st.container(horizontal=True, gap="xsmall"):
-        if own:
-            st.badge(t("You"), color="gray")
-        if other.state == WAITING:
-            st.badge(t("Waiting for approval"), color="orange", icon=":material/hourglass_top:")
-        elif other.disabled:
-            st.badge(t("Disabled"), color="red", icon=":material/person_off:")
-        if other.reset_asked_at:
-            st.badge(t("Asked for a new password"), color="orange", icon=":material/password:")
+    if other.id == user.session.user_id:
+        st.badge(t("You"), color="gray")
+    if other.state == WAITING:
+        st.badge(t("Waiting"), color="orange", icon=":material/hourglass_top:")
+    elif other.disabled:
+        st.badge(t("Disabled"), color="red", icon=":material/person_off:")
+    if other.reset_asked_at:
+        st.badge(t("Wants a password"), color="orange", icon=":material/password:")
 
 
 def _turn(cursors: list[str], following: str | None, shown: int, found: int) -> None:
