@@ -21,7 +21,7 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
     show_invite_button()
 parts = {
     "people": t("People"),
-    "requests": t("Requests ({count})", count=asked) if asked else t("Requests"),
+    "requests": t("Requests"),
     "invitations": t("Invitations"),
     "lockouts": t("Lock-outs"),
     "rules": t("Rules"),
@@ -44,6 +44,11 @@ elif part == "lockouts":
 elif part == "rules":
     show_rules(user)
 else:
+    if asked:
+        waits = tn(
+            "{count} request waits for an answer.", "{count} requests wait for answers.", asked
+        )
+        st.info(waits, icon=":material/notifications:")
     show_people(user, counts)
     st.caption(
         tn("{count} administrator", "{count} administrators", counts.administrators)

@@ -60,7 +60,10 @@ def _door(house: System, page: Page, path: str) -> None:
         button.get_attribute("aria-label") or button.inner_text()
         for button in page.get_by_role("button").all()
     ]
-    assert set(buttons) <= {"Log in", "Show password", "Fullscreen"}
+    assert set(buttons) <= {
+        *("Log in", "Show password", "Fullscreen"),
+        *("Sign in with a passkey", "Forgotten your password?"),
+    }
 
 
 def test_an_address_that_is_not_there(house: System, browser: Browser) -> None:

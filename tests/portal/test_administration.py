@@ -189,7 +189,7 @@ def test_a_sealed_vault_says_what_opens_it(services: Services, ana: User) -> Non
         sealed.close()
 
 
-# --- projects and users ---
+# --- projects ---
 
 
 def test_a_project_is_switched_off_after_a_question(services: Services, ana: User) -> None:
@@ -207,42 +207,6 @@ def test_a_project_is_switched_off_after_a_question(services: Services, ana: Use
     app.switch_page(PROJECTS).run()
     press(app, "projects_on_al-chat")
     assert not projects.is_disabled("al-chat")
-
-
-def test_a_user_is_disabled_after_a_question_and_enabled(
-    services: Services, ana: User, ben: User
-) -> None:
-    app = opened(services, ana, USERS)
-    services.papita.sessions.start(ben.id)
-    app.run()
-    assert "ben, member. Last seen just now." in texts(app)
-    press(app, f"users_disable_{ben.id}")
-    press(app, "confirm_yes")
-    assert services.papita.sessions.of_user(ben.id) == []
-    app.run()
-    press(app, f"users_enable_{ben.id}")
-    found = services.papita.users.by_username("ben")
-    assert found is not None
-    assert not found.disabled
-
-
-def test_the_last_administrator_is_not_disabled(services: Services, ana: User) -> None:
-    app = opened(services, ana, USERS)
-    press(app, f"users_disable_{ana.id}")
-    assert "This is you" in texts(app)
-    press(app, "confirm_yes")
-    found = services.papita.users.by_username("ana")
-    assert found is not None
-    assert not found.disabled
-
-
-def test_users_are_found_by_name(services: Services, ana: User, ben: User) -> None:
-    app = opened(services, ana, USERS)
-    app.text_input(key="users_find").set_value("BE").run()
-    assert "ben, member" in texts(app)
-    assert "ana, administrator" not in texts(app)
-    app.text_input(key="users_find").set_value("nobody").run()
-    assert "No user has this in the name." in texts(app)
 
 
 @pytest.mark.parametrize("page", [VAULT, PROJECTS, USERS])

@@ -17,7 +17,7 @@ TIMEOUT = 20
 def only_the_form(app: AppTest) -> None:
     assert not app.exception
     assert [field.label for field in app.text_input] == ["Username", "Password"]
-    assert [button.label for button in app.button] == ["Log in"]
+    assert [button.label for button in app.button] == ["Log in", "Forgotten your password?"]
     assert not app.sidebar.children
 
 
