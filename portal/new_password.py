@@ -6,17 +6,10 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from papita_core.users.passwords import MIN_LENGTH, strength
-from portal.texts import N_, t, tn, translated
+from papita_core.users.passwords import MIN_LENGTH
+from portal.profile.password import show_strength
+from portal.texts import t, tn
 from portal.words import show_field_error
-
-SCORES = (
-    (":red[:material/error: {words}]", N_("Guessed at once.")),
-    (":red[:material/error: {words}]", N_("Easy to guess.")),
-    (":orange[:material/warning: {words}]", N_("Not too easy to guess.")),
-    (":green[:material/check_circle: {words}]", N_("Hard to guess.")),
-    (":green[:material/check_circle: {words}]", N_("Very hard to guess.")),
-)
 
 
 def ask_new_password(prefix: str, errors: Mapping[str, str], *words: str) -> None:
@@ -29,10 +22,14 @@ def ask_new_password(prefix: str, errors: Mapping[str, str], *words: str) -> Non
         type="password",
         key=f"{prefix}_password",
         autocomplete="new-password",
-        live=True,
+        live="250ms",
     )
     # Always one line, so that nothing below it moves under somebody's finger.
-    st.markdown(_judged(typed or "", words))
+    if typed:
+        show_strength(typed, *words)
+    else:
+        wanted = tn("At least {count} character.", "At least {count} characters.", MIN_LENGTH)
+        st.markdown(f":gray[:material/info: {wanted}]")
     if "password" in errors:
         show_field_error(errors["password"])
     st.text_input(
@@ -58,13 +55,3 @@ def forget_new_password(prefix: str) -> None:
     """Once it is of no more use: nothing of it stays in the state of the tab."""
     for name in ("password", "repeat"):
         st.session_state[f"{prefix}_{name}"] = ""
-
-
-def _judged(typed: str, words: tuple[str, ...]) -> str:
-    if len(typed) < MIN_LENGTH:
-        wanted = tn("At least {count} character.", "At least {count} characters.", MIN_LENGTH)
-        return f":gray[:material/info: {wanted}]"
-    found = strength(typed, *(word for word in words if word))
-    look, sentence = SCORES[found.score]
-    advice = f" {translated(found.advice)}" if found.advice and found.score < 3 else ""
-    return look.format(words=translated(sentence) + advice)

@@ -9,8 +9,8 @@ import streamlit as st
 from papita_core.app import Papita
 from portal import sign_in, wiring
 from portal.brand import show_wordmark
-from portal.door.farewell import show_farewell
 from portal.door import links
+from portal.door.farewell import show_farewell
 from portal.door.forgotten import show_forgotten, show_forgotten_button
 from portal.door.passkey import show_passkey_button
 from portal.door.second_step import second_step, show_second_step

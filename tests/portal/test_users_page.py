@@ -40,7 +40,7 @@ def people(app: AppTest) -> str:
 
 
 def names(app: AppTest) -> list[str]:
-    return re.findall(r'font-weight:600;overflow-wrap:anywhere">([^<]+)<', people(app))
+    return re.findall(r"font-weight:600;overflow-wrap:anywhere[^>]*>([^<]+)<", people(app))
 
 
 def part(app: AppTest, name: str) -> AppTest:
