@@ -10,7 +10,7 @@ import streamlit as st
 from papita_core.errors import PapitaError
 from portal import wiring
 from portal.door.views import FORGOTTEN, back_button, go_to, view
-from portal.session import tab
+from portal.session import address, tab
 from portal.texts import said, t
 
 
@@ -61,7 +61,7 @@ def _ask() -> None:
         errors["form"] = t("Enter your user name or your e-mail.")
         return
     try:
-        wiring.services().papita.sign_up.forgotten(name, address=st.context.ip_address or "")
+        wiring.services().papita.sign_up.forgotten(name, address=address())
     except PapitaError as error:
         errors["form"] = said(error)
     else:

@@ -14,7 +14,7 @@ from papita_core.users.sign_up import APPROVAL, CLOSED
 from portal import wiring
 from portal.door.views import SIGN_UP, back_button, go_to, view
 from portal.new_password import ask_new_password, forget_new_password, new_password
-from portal.session import tab
+from portal.session import address, tab
 from portal.texts import N_, said, t, translated
 from portal.words import show_field_error
 
@@ -84,9 +84,7 @@ def _sign_up() -> None:
             st.session_state.get("sign_up_email") or "",
         )
         try:
-            done = wiring.services().papita.sign_up.sign_up(
-                new, address=st.context.ip_address or ""
-            )
+            done = wiring.services().papita.sign_up.sign_up(new, address=address())
         except InvalidInput as error:
             errors = error.errors
         except PapitaError as error:
