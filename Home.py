@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from portal import door, navigation, sign_in
+from portal import door, identity_providers, navigation, sign_in
 from portal.brand import show_logo
 from portal.door import enrolment
 from portal.frame import show_account
@@ -16,6 +16,7 @@ page = navigation.build(None if door.is_wanted(user) else user)
 if user is None or door.is_wanted(user):
     door.show_door(user)
     st.stop()
+identity_providers.tell()
 show_logo()
 show_account(user)
 if enrolment.needed(user):

@@ -17,8 +17,9 @@ from papita_core.users.oidc.attempts import Purpose
 from papita_core.users.oidc.providers import Provider
 from portal import wiring
 from portal.oidc_routes import LINKED, PROBLEM, PROVED
-from portal.session import remembered, tab
-from portal.texts import N_, translated
+from portal.session import SignedIn, remembered, tab
+from portal.texts import N_, t, translated
+from portal.words import plain
 
 # What can become of it. `failed` stands for all that has no sentence of its own.
 MESSAGES: Final = {
@@ -60,7 +61,8 @@ MESSAGES: Final = {
 }
 
 _JS: Final = """
-const done = new Set()
+// One for the page, however often this is mounted.
+const done = (globalThis.papitaWays ??= new Set())
 
 export default function ({ data: [data] }) {
   if (!data?.number || done.has(data.number)) return
@@ -111,8 +113,32 @@ def go_to(provider: str, purpose: Purpose) -> None:
     way.begin = {"provider": provider, "purpose": purpose, "next": here()}
 
 
-def show_way() -> None:
-    """Draws nothing; takes the browser along, once it is to go somewhere."""
+def offer_proof(user: SignedIn) -> bool:
+    """Buttons of the dialog that asks who sits there, for providers by which this user signs in;
+    whether there are any. The page has to be asked again for what it was to do.
+    """
+    linked = wiring.services().papita.oidc.identities(user.actor)
+    names = {identity.provider for identity in linked}
+    offered = [provider for provider in providers() if provider.name in names]
+    if offered:
+        st.caption(t("You come back to this page from there, and can then go on."))
+    for provider in offered:
+        if st.button(
+            t("Confirm with {title}", title=plain(provider.title)),
+            key=f"proof_provider_{provider.name}",
+            icon=":material/login:",
+            width="stretch",
+        ):
+            go_to(provider.name, "proof")
+    if offered:
+        show_way("dialog")
+    return bool(offered)
+
+
+def show_way(key: str = "page") -> None:
+    """Draws nothing; takes the browser along, once it is to go somewhere. `key` sets what is on a
+    page apart from what is in a dialog over it.
+    """
     way = remembered(Way)
     data: dict[str, Any] = {}
     if way.number:
@@ -122,7 +148,7 @@ def show_way() -> None:
             "begin": way.begin,
             "otherwise": f"{urlsplit(here()).path}?{urlencode({PROBLEM: 'failed'})}",
         }
-    _WAY(key="papita_way_to_provider", data=[data], height=0)
+    _WAY(key=f"papita_way_{key}", data=[data], height=0)
 
 
 def here() -> str:

@@ -20,7 +20,7 @@ import streamlit as st
 from papita_core.errors import PapitaError, SignInRefused
 from papita_core.users.factors import PASSKEY
 from papita_core.users.passkeys import Question
-from portal import sign_in, wiring
+from portal import identity_providers, sign_in, wiring
 from portal.components.passkey import forget, passkey_button
 from portal.dialogs import dialog
 from portal.session import SignedIn, address, current, remembered, require_user
@@ -29,7 +29,7 @@ from portal.texts import N_, said, t
 # Each draws its own way into the dialog, for instance a button of the team's provider, and says
 # whether this user has that way; once it was gone, it calls `proved`.
 Alternative = Callable[[SignedIn], bool]
-alternatives: list[Alternative] = []
+alternatives: list[Alternative] = [identity_providers.offer_proof]
 PASSKEY_BUTTON = "proof"
 
 

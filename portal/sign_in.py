@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import streamlit as st
@@ -199,7 +199,7 @@ class _Authenticator(Authenticate):  # type: ignore[misc]
             self.authentication_controller.logout()
             self.cookie_controller.forget()
 
-    def login(self) -> None:
+    def login(self, below: Callable[[bool], None]) -> None:
         """The library's form, but one that password managers may fill in.
 
         It hard-codes `autocomplete="off"`, hence fields of our own.
@@ -217,6 +217,7 @@ class _Authenticator(Authenticate):  # type: ignore[misc]
             remember = st.checkbox(t("Keep me signed in"), help=translated(KEEP_HELP))
             problem = st.container()
             pressed = st.form_submit_button(t("Log in"), type="primary", width="stretch")
+            below(remember)
         if not pressed:
             return
         if not username.strip() or not password:
@@ -278,9 +279,11 @@ def _run_errand() -> None:
     )
 
 
-def show_form() -> None:
-    """The library's sign-in form."""
-    _Authenticator(wiring.services().papita).login()
+def show_form(below: Callable[[bool], None]) -> None:
+    """The library's sign-in form. `below` draws other ways in at its end; it is told whether the
+    user wants to be kept signed in.
+    """
+    _Authenticator(wiring.services().papita).login(below)
 
 
 def finish(user: User, **how: Any) -> None:

@@ -9,6 +9,7 @@ from portal.profile.details import show_details
 from portal.profile.factors import show_factors
 from portal.profile.head import choose_section, show_head
 from portal.profile.password import show_password
+from portal.profile.providers import show_providers
 from portal.profile.sessions import show_sessions
 from portal.session import require_user
 from portal.texts import t
@@ -24,6 +25,7 @@ if section == "details":
 elif section == "security":
     show_password(account)
     show_factors(user)
+    show_providers(user)
 elif section == "sessions":
     show_sessions(user)
 elif section == "activity":

@@ -13,10 +13,12 @@ from portal.door import links
 from portal.door.farewell import show_farewell
 from portal.door.forgotten import show_forgotten, show_forgotten_button
 from portal.door.passkey import show_passkey_button
+from portal.door.providers import show_problem, show_providers
 from portal.door.second_step import second_step, show_second_step
 from portal.door.set_up import show_set_up
 from portal.door.sign_up import show_sign_up, show_sign_up_button
 from portal.door.views import FORGOTTEN, SIGN_UP, view
+from portal.identity_providers import show_way
 from portal.session import SignedIn, tab
 from portal.texts import t
 
@@ -52,8 +54,10 @@ def _show_form(papita: Papita) -> None:
     problem = tab().errors.pop("door", {}).get("form")
     if problem:
         st.info(problem, icon=":material/schedule:")
-    sign_in.show_form()
+    show_problem()
+    sign_in.show_form(below=show_providers)
     show_passkey_button(papita)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         show_forgotten_button()
         show_sign_up_button(papita)
+    show_way()

@@ -16,7 +16,7 @@ def show_problem() -> None:
         st.error(sentence, icon=":material/error:")
 
 
-def show_providers(*, remember: bool) -> None:
+def show_providers(remember: bool) -> None:
     """The buttons, below the password's in the same form, so that its choice to be remembered is
     theirs as well.
     """

@@ -33,7 +33,9 @@ def _show(user: SignedIn, name: str, titles: dict[str, str], linked: Sequence[Id
     for identity in linked:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             with st.container(gap=None):
-                st.markdown(f"**{plain(title)}** · {plain(identity.email or t('linked'))}")
+                st.markdown(f"**{plain(title)}**")
+                if identity.email:
+                    st.text(identity.email)  # Markdown would make a link of it
                 st.caption(_used(identity))
             if st.button(
                 t("Unlink"),

@@ -29,6 +29,8 @@ const provider = new Provider(issuer, {
   pkce: { required: () => true },
   cookies: { keys: ["only for tests"] },
   ttl: { Interaction: 600, Session: 3600, Grant: 3600, AccessToken: 600, IdToken: 600 },
+  // It calls nobody on its own machine, where the portal of the tests is, unless it is told to.
+  fetch: (url, { dispatcher, ...options }) => fetch(url, options),
   async findAccount(_, id) {
     return {
       accountId: id,

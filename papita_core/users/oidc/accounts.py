@@ -161,7 +161,8 @@ class IdentityService:
             found = self._first_time(session, provider, person, role, by_email)
         else:
             found = _Found(session.get_one(UserRow, identity.user_id))
-            identity.last_used_at, identity.email = self._clock(), person.email
+            identity.last_used_at = self._clock()
+            identity.email = person.email or identity.email
         if found.user is None or found.refused is not None:
             return found
         if found.user.awaits_approval_since is not None:
