@@ -36,7 +36,7 @@ def ben(services: Services) -> User:
 
 
 def people(app: AppTest) -> str:
-    return "\n".join(one.value for one in app.html)
+    return "\n".join(one.value for one in app.main.html)
 
 
 def names(app: AppTest) -> list[str]:
