@@ -30,7 +30,7 @@ from papita_core.users.limits import Limit, LimitService, Try
 from papita_core.users.models import Erasure, OneTimeLink, SessionRow, UserRow
 from papita_core.users.passwords import hash_password, problem_with
 from papita_core.users.service import EMAIL, email_key, normalise_username
-from papita_core.users.sessions import SessionService
+from papita_core.users.sessions import ELSEWHERE, SessionService
 
 # Nobody finds out many e-mails of others.
 TAKEN_EMAILS = Limit("account-email.account", 5, timedelta(hours=1))
@@ -188,7 +188,7 @@ class AccountService:
         actor.require("profile")
         if all(own.id != session_id for own in self._sessions.of_user(actor.user_id)):
             raise NotFound("This session has ended already.")
-        self._sessions.end(session_id)
+        self._sessions.end(session_id, reason=ELSEWHERE)
 
     def end_other_sessions(self, actor: Actor) -> int:
         """Ends all of the actor's sessions but the one that asks; how many there were."""

@@ -191,6 +191,7 @@ def test_events_are_ones_own_without_the_loans_and_in_pages(house: House):
     assert {event.owner_id for event in found} == {ana.user_id}
     assert [event.action for event in found[:5]] == ["account.renamed"] * 5
     assert {event.action for event in found[5:]} == {
+        "session.started",
         "grant.allowed",
         "credential.created",
         "user.created",
