@@ -189,14 +189,20 @@ def test_a_core_says_what_is_taken_off_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "title", "fields", "button", "hello"),
+    ("tag", "title", "fields", "buttons", "hello"),
     [
-        ("de-DE", "Bei Papita anmelden", ["Benutzername", "Passwort"], "Anmelden", "Hallo, Ana"),
+        (
+            "de-DE",
+            "Bei Papita anmelden",
+            ["Benutzername", "Passwort"],
+            ["Anmelden", "Passwort vergessen?"],
+            "Hallo, Ana",
+        ),
         (
             "es-MX",
             "Iniciar sesión en Papita",
             ["Nombre de usuario", "Contraseña"],
-            "Iniciar sesión",
+            ["Iniciar sesión", "¿Has olvidado tu contraseña?"],
             "Hola, Ana",
         ),
     ],
@@ -207,7 +213,7 @@ def test_pages_speak_it(
     tag: str,
     title: str,
     fields: list[str],
-    button: str,
+    buttons: list[str],
     hello: str,
 ) -> None:
     with browser_speaks(tag):
@@ -217,5 +223,5 @@ def test_pages_speak_it(
     assert not app.exception
     assert [element.value for element in door.title] == [title]
     assert [field.label for field in door.text_input] == fields
-    assert [element.label for element in door.button] == [button]
+    assert [element.label for element in door.button] == buttons
     assert app.title[0].value == hello
