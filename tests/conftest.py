@@ -34,6 +34,7 @@ LONGEST = (
     "browser/test_vault.py",
     "browser/test_chat_reading.py",
     "browser/test_walk.py",
+    "browser/test_sign_in.py",
     "browser/test_first_request.py",
     "papita_core/operations/test_backup.py",
     "alchat_core/test_real_servers.py",
