@@ -106,6 +106,14 @@ def go_to_sign_in(provider: str, *, remember: bool) -> None:
     way.address = f"/auth/oidc/login?{urlencode(query)}"
 
 
+def go_to_log_out(issuer: str | None) -> None:
+    """Leaves for the provider at which a session began, to end it there as well, if that is so."""
+    address = wiring.services().papita.oidc.logout_address(issuer)
+    if address is not None:
+        way = remembered(Way)
+        way.number, way.address, way.begin = secrets.token_hex(8), address, None
+
+
 def go_to(provider: str, purpose: Purpose) -> None:
     """Leaves for the provider to link an account there, or to prove who sits here."""
     way = remembered(Way)

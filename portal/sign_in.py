@@ -23,7 +23,7 @@ from streamlit_authenticator.utilities import Encryptor, Validator
 from papita_core.app import Papita
 from papita_core.errors import PapitaError, Unauthenticated
 from papita_core.users.service import User
-from portal import wiring
+from portal import identity_providers, wiring
 from portal.session import (
     CookieErrand,
     SecondStep,
@@ -315,8 +315,14 @@ def prove(*, second_factor: str | None = None) -> None:
 
 
 def sign_out() -> None:
-    """Ends the session of this tab and takes its cookie away, for callbacks."""
-    _Authenticator(wiring.services().papita).sign_out()
+    """Ends the session of this tab and takes its cookie away, for callbacks; then the browser goes
+    to the provider at which the session began, if that is to hear of it.
+    """
+    papita, session_id = wiring.services().papita, tab().session_id
+    issuer = None if session_id is None else papita.sessions.issuer_of(session_id)
+    _Authenticator(papita).sign_out()
+    if issuer is not None:
+        identity_providers.go_to_log_out(issuer)
 
 
 def log_out_button() -> None:

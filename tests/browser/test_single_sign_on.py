@@ -27,10 +27,11 @@ from tests.system import System, free_port
 
 @dataclass
 class Office:
-    """The portal, the provider of its people, and another one that is down."""
+    """The portal, the provider of its people, one that hears of log-outs, and one that is down."""
 
     system: System
     provider: CertifiedProvider
+    told: CertifiedProvider
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +39,25 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     folder = Path(tmp_path_factory.mktemp("office"))
     system = System(folder / "system")
     provider = CertifiedProvider(folder / "provider", system.url)
+    told = CertifiedProvider(folder / "told", system.url)
     file = folder / "oidc.toml"
     file.write_text(
         provider.table("corp", sign_up=True)
+        + told.table("told", sign_up=True, logout_at_provider=True)
         + table("gone", f"http://localhost:{free_port()}", title="Gone"),
         "utf-8",
     )
     system.env["PAPITA_OIDC_FILE"] = str(file)
-    with provider, system:
+    with provider, told, system:
         system.add_user("root", admin=True)
-        yield Office(system, provider)
+        yield Office(system, provider, told)
 
 
 @contextmanager
 def somebody(browser: Browser) -> Iterator[BrowserContext]:
     context = open_context(browser)
+    # The provider's own pages ask for a font of others.
+    context.route(lambda url: not url.startswith("http://localhost:"), lambda route: route.abort())
     yield context
     context.close()
 
@@ -151,6 +156,21 @@ def test_the_provider_logs_out_and_an_open_tab_is_empty_within_ten_seconds(
         assert time.monotonic() - began < 10
         page.reload()
         expect_door(page)
+
+
+def test_log_out_ends_the_session_at_the_provider_as_well(browser: Browser, office: Office) -> None:
+    with somebody(browser) as context:
+        page = context.new_page()
+        page.goto(office.system.url)
+        go_there(page, "Told")
+        log_in_there(page, "uwe")
+        expect_dashboard(page)
+        page.get_by_role("button", name="Log out").click()
+        page.get_by_role("button", name="Yes, sign me out").click()
+        expect_door(page)
+        assert session_cookie(context) is None
+        go_there(page, "Told")
+        expect(page.locator("input[name=login]")).to_be_visible()
 
 
 def test_a_provider_that_is_down_leaves_the_other_ways_in(browser: Browser, office: Office) -> None:

@@ -219,10 +219,6 @@ class ProviderClient:
         with self._lock:
             return self._current_metadata()
 
-    def known_metadata(self) -> Metadata | None:
-        """As `metadata`, but asks nobody."""
-        return self._metadata[0] if self._metadata is not None else None
-
     def _current_metadata(self) -> Metadata:
         now = self._clock()
         if self._metadata is not None and now < self._metadata[1]:

@@ -231,10 +231,7 @@ class OidcService:
 
         Raises `LogoutTokenRefused` for a token that is none or was used, and `Refused`.
         """
-        issuer = _unverified_issuer(token)
-        client = next(
-            (one for one in self._clients.values() if one.provider.issuer == issuer), None
-        )
+        client = self._of(_unverified_issuer(token))
         if client is None:
             raise LogoutTokenRefused
         name = client.provider.name
@@ -251,26 +248,30 @@ class OidcService:
                 reason=LOGGED_OUT_THERE,
             )
 
-    def logout_address(self, session: SignInSession) -> str | None:
-        """Where the browser goes to log out at the provider as well, if its table says so."""
-        issuer = self._sessions.issuer_of(session.id)
-        for client in self._clients.values():
-            metadata = client.known_metadata()
-            if (
-                client.provider.issuer == issuer
-                and client.provider.logout_at_provider
-                and metadata is not None
-                and metadata.end_session_endpoint is not None
-            ):
-                query = urlencode(
-                    {
-                        "client_id": client.provider.client_id,
-                        "post_logout_redirect_uri": f"{self._origin}/",
-                    }
-                )
-                joined = "&" if "?" in metadata.end_session_endpoint else "?"
-                return f"{metadata.end_session_endpoint}{joined}{query}"
-        return None
+    def logout_address(self, issuer: str | None) -> str | None:
+        """Where the browser goes to log out there as well, for a session that began at `issuer`
+        and if its table says so. None where it goes nowhere, or the provider does not answer.
+        """
+        client = self._of(issuer)
+        if client is None or not client.provider.logout_at_provider:
+            return None
+        try:
+            address = client.metadata().end_session_endpoint
+        except Refused:
+            return None
+        if address is None:
+            return None
+        query = urlencode(
+            {
+                "client_id": client.provider.client_id,
+                "post_logout_redirect_uri": f"{self._origin}/",
+            }
+        )
+        return f"{address}{'&' if '?' in address else '?'}{query}"
+
+    def _of(self, issuer: str | None) -> ProviderClient | None:
+        clients = self._clients.values()
+        return next((client for client in clients if client.provider.issuer == issuer), None)
 
 
 def _unverified_issuer(token: str) -> str | None:

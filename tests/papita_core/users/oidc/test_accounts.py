@@ -21,6 +21,7 @@ from papita_core.users.oidc.errors import Refused
 from papita_core.users.oidc.service import Done
 from papita_core.users.passwords import MIN_LENGTH
 from papita_core.users.service import User
+from tests.identity_providers import table
 from tests.papita_core.house import House, at_once, both_engines
 from tests.papita_core.users.oidc.conftest import Door
 
@@ -454,3 +455,24 @@ def test_proving_at_the_provider_takes_the_same_person_and_a_fresh_sign_in(door:
         assert refused(lambda a=answer: door.finish(**a)) == "too-old"
     answer = door.provider.answer(door.begin(purpose="proof"), auth_time=now, sub="two")
     assert refused(lambda: door.finish(**answer)) == "other-person"
+
+
+# --- logging out there as well ---
+
+
+def test_log_out_leads_to_the_provider_where_its_table_says_so(door: Door):
+    door.configure(door.provider.table(logout_at_provider=True))
+    oidc, issuer = door.house.papita.oidc, door.provider.issuer
+    door.provider.document["end_session_endpoint"] = f"{issuer}/end?realm=1"
+    address = oidc.logout_address(issuer)
+    assert address is not None
+    assert address.startswith(f"{issuer}/end?realm=1&client_id=papita&post_logout_redirect_uri=")
+    assert oidc.logout_address(None) is None
+    assert oidc.logout_address("https://elsewhere.example") is None
+
+
+def test_log_out_stays_here_where_it_does_not_say_so_or_the_provider_is_down(door: Door):
+    assert door.house.papita.oidc.logout_address(door.provider.issuer) is None
+    door.configure(table("corp", "http://127.0.0.1:9", logout_at_provider=True))
+    down = door.house.opened().oidc
+    assert down.logout_address("http://127.0.0.1:9") is None
