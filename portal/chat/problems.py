@@ -22,6 +22,10 @@ from portal.texts import t
 from portal.words import plain
 
 # What another model may do better.
+OF_THE_KEY = (
+    *("credential-missing", "credential-rejected", "credential-expired"),
+    *("credential-disabled", "budget-exceeded"),
+)
 OF_THE_MODEL = frozenset(
     {"model-not-found", "context-too-long", "content-filtered", "rate-limited", "provider-error"}
 )
@@ -49,6 +53,8 @@ def show_problem(
                     key=f"al_chat_start_{key}",
                     on_click=_want_start,
                 )
+        elif problem.code in OF_THE_KEY and not user.actor.may("credentials:write"):
+            st.markdown(t("Ask an administrator to share a key with you."))
         elif problem.code == "credential-missing":
             if st.button(
                 t("Add a key"), icon=":material/key:", type="primary", key=f"al_chat_key_{key}"
@@ -114,7 +120,7 @@ def show_problem(
                 )
         elif problem.code not in ("conversation-missing", "consent-required"):
             st.button(t("Try again"), icon=":material/refresh:", key=f"al_chat_reload_{key}")
-        if problem.code == "quota-exceeded":
+        if problem.code == "quota-exceeded" and user.actor.may("credentials:write"):
             _link("credentials", t("Open credentials"), key)
 
 

@@ -67,10 +67,12 @@ class Keys:
     def _read(self) -> None:
         credentials = wiring.services().papita.credentials
         who = actor()
-        self.by_id = {
-            item.id: Key(item.label, item.hint, budget=item.budget)
-            for item in credentials.list(who, limit=200).items
-        }
+        self.by_id = {}
+        if who.may("credentials:read"):  # guests have none of their own
+            self.by_id = {
+                item.id: Key(item.label, item.hint, budget=item.budget)
+                for item in credentials.list(who, limit=200).items
+            }
         for shared in credentials.shared_with_me(who):
             self.by_id[shared.id] = Key(shared.label, "", shared.owner_name)
 
