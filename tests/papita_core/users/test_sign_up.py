@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from papita_core.actors import Actor
-from papita_core.errors import InvalidInput, SignInRefused, SignUpClosed, TooManyAttempts
+from papita_core.errors import ApprovalPending, InvalidInput, SignInRefused, SignUpClosed, TooManyAttempts
 from papita_core.users.passwords import hash_password
 from papita_core.users.service import NewUser
 from papita_core.users.sign_up import ALL_SIGN_UPS, RESETS, SIGN_UPS
@@ -68,7 +68,7 @@ def test_open_sign_up_makes_members_and_nothing_else(house: House):
 def test_who_signs_up_for_approval_waits(house: House):
     allow(house, "approval")
     assert house.papita.sign_up.sign_up(NewUser("eve", PASSWORD)) == "approval"
-    with pytest.raises(SignInRefused):
+    with pytest.raises(ApprovalPending):
         house.papita.sign_in.authenticate("eve", PASSWORD)
     assert house.papita.users.counts(OPERATOR).waiting == 1
     house.papita.users.approve(OPERATOR, "eve")

@@ -15,6 +15,7 @@ from papita_core.actors import Actor
 from papita_core.db import new_id
 from papita_core.errors import (
     AlreadyExists,
+    ApprovalPending,
     Conflict,
     CredentialNotFound,
     Forbidden,
@@ -279,7 +280,7 @@ def test_who_waits_is_let_in_or_refused(house: House):
     users = house.papita.users
     for name in ("ana", "ben", "cleo"):
         waiting(house, name)
-    with pytest.raises(SignInRefused):
+    with pytest.raises(ApprovalPending):
         house.papita.sign_in.authenticate("ana", PASSWORD)
     users.approve(OPERATOR, "ana")
     assert house.papita.sign_in.authenticate("ana", PASSWORD)
