@@ -9,7 +9,13 @@ from functools import cache
 import pytest
 
 from papita_core.actors import Actor
-from papita_core.errors import ApprovalPending, InvalidInput, SignInRefused, SignUpClosed, TooManyAttempts
+from papita_core.errors import (
+    ApprovalPending,
+    InvalidInput,
+    SignInRefused,
+    SignUpClosed,
+    TooManyAttempts,
+)
 from papita_core.users.passwords import hash_password
 from papita_core.users.service import NewUser
 from papita_core.users.sign_up import ALL_SIGN_UPS, RESETS, SIGN_UPS
