@@ -215,7 +215,7 @@ class CredentialManager:
 
         Raises `PapitaCallError` and `RunError`.
         """
-        answer = await self._papita.request("GET", ERASURES_PATH, auth=self._client())
+        answer = await self._papita.request("GET", ERASURES_PATH, headers=self._client())
         listed = answer.body.get("erasures")
         if answer.status != 200 or not isinstance(listed, list):
             raise PapitaCallError(reached=True)
@@ -230,7 +230,7 @@ class CredentialManager:
     async def confirm_erasure(self, user_id: str) -> None:
         """Raises `PapitaCallError` and `RunError`."""
         path = f"{ERASURES_PATH}/{quote(user_id, safe='')}"
-        answer = await self._papita.request("DELETE", path, auth=self._client())
+        answer = await self._papita.request("DELETE", path, headers=self._client())
         # Another AL-Chat on the same database may have said so before.
         if answer.status not in (204, 404):
             raise PapitaCallError(reached=True)

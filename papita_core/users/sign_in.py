@@ -59,11 +59,12 @@ class SignInService:
         self._limits.hit(*tries)
         encoded = (row is not None and row.password_hash) or self._dummy
         right = verify_password(password, encoded)
-        if not right or row is None or row.disabled_at is not None:
+        waits = row is not None and row.awaits_approval_since is not None
+        if not right or row is None or (row.disabled_at is not None and not waits):
             self._failed(user_id, address, purpose, "refused")
             raise SignInRefused
         self._limits.forgive(*tries)
-        if row.awaits_approval_since is not None:
+        if waits:
             self._failed(user_id, address, purpose, "awaits-approval")
             raise ApprovalPending
         return to_user(row)

@@ -30,6 +30,7 @@ ROUTES = {
     ("POST", "/api/conversations"),
     ("GET", "/api/conversations/{conversation_id}"),
     ("PATCH", "/api/conversations/{conversation_id}"),
+    ("DELETE", "/api/account"),
     ("DELETE", "/api/conversations/{conversation_id}"),
     ("POST", "/api/conversations/{conversation_id}/copy"),
     ("POST", "/api/conversations/{conversation_id}/restore"),

@@ -62,7 +62,7 @@ def _door(house: System, page: Page, path: str) -> None:
     ]
     assert set(buttons) <= {
         *("Log in", "Show password", "Fullscreen"),
-        *("Sign in with a passkey", "Forgotten your password?"),
+        *("Sign in with a passkey", "Forgotten your password?", "Help for Keep me signed in"),
     }
 
 

@@ -25,7 +25,7 @@ from papita_core.vault.service import NewCredential, ReplaceCredential
 
 CANARY = "sk-canary-0123456789-0123456789-"
 NOW = datetime.now(UTC)
-SESSION = SignInSession(*("x",) * 7, NOW, NOW, NOW)
+SESSION = SignInSession(*("x",) * 7, NOW, NOW, NOW, "password", None, NOW, True)
 HOLDERS: list[object] = [
     Secret(CANARY),
     NewUser("ana", CANARY),

@@ -63,13 +63,14 @@ def test_the_page_says_in_words_who_did_what(services: Services, ana: User) -> N
     app = opened(services, ana)
     assert not app.exception
     shown = [row[1:3] for row in rows(app)]
-    assert shown[:3] == [
+    assert shown[:4] == [
+        ["ana", "signed in"],
         ["Papita", "something.else"],
         ["ana", "allowed a project to use a key: AL-Chat"],
         ["AL-Chat for ana", "read a key (failed: forbidden)"],
     ]
     assert ["operator for ana", "added a user"] in shown
-    assert [row[3] for row in rows(app)] == ["4", "3", "2", "1"]
+    assert [row[3] for row in rows(app)] == ["5", "4", "3", "2", "1"]
 
 
 def test_the_filter_narrows_page_and_exports(services: Services, ana: User) -> None:
@@ -110,18 +111,18 @@ def test_pages_are_turned_and_a_new_filter_begins_at_the_newest(
 ) -> None:
     write(services, *[Event("test.done", subject_id=str(number)) for number in range(119)])
     app = opened(services, ana)
-    assert [row[3] for row in rows(app)] == [str(seq) for seq in range(120, 70, -1)]
+    assert [row[3] for row in rows(app)] == [str(seq) for seq in range(121, 71, -1)]
     assert button(app, "Newer").disabled
     button(app, "Older").click().run()
-    assert [row[3] for row in rows(app)] == [str(seq) for seq in range(70, 20, -1)]
+    assert [row[3] for row in rows(app)] == [str(seq) for seq in range(71, 21, -1)]
     write(services, Event("test.later"))
     button(app, "Older").click().run()
-    assert [row[3] for row in rows(app)] == [str(seq) for seq in range(20, 0, -1)]
+    assert [row[3] for row in rows(app)] == [str(seq) for seq in range(21, 0, -1)]
     assert button(app, "Older").disabled
     button(app, "Newer").click().run()
-    assert [row[3] for row in rows(app)] == [str(seq) for seq in range(70, 20, -1)]
+    assert [row[3] for row in rows(app)] == [str(seq) for seq in range(71, 21, -1)]
     app.selectbox(key="audit_what").set_value("test.later").run()
-    assert [row[3] for row in rows(app)] == ["121"]
+    assert [row[3] for row in rows(app)] == ["122"]
     assert button(app, "Newer").disabled
 
 
@@ -144,7 +145,7 @@ def test_a_user_name_cannot_break_the_table(services: Services, ana: User) -> No
     write(services, Event("a|b\n# c", "x | y", "[z](http://example.org)", outcome="**o**"))
     app = opened(services, ana)
     assert not app.exception
-    first = next(m.value for m in app.main.markdown if "| UTC |" in m.value).splitlines()[4]
+    first = next(m.value for m in app.main.markdown if "| UTC |" in m.value).splitlines()[5]
     assert r"a\|b \# c" in first
     assert r"\[z\](http\://example.org)" in first
 

@@ -40,7 +40,7 @@ def test_a_page_is_newest_first_with_names(api: TestClient):
     assert read["actorId"] == read["projectId"] == "al-chat"
     assert (read["actorName"], read["ownerName"], read["outcome"]) == (None, "ana", "ok")
     everything = entries(api)
-    assert everything[0]["action"] == "user.created"
+    assert everything[0]["action"] == "session.started"
     seqs = [entry["seq"] for entry in everything]
     assert seqs == sorted(seqs, reverse=True)
 
