@@ -1,6 +1,6 @@
 """`python -m tests.portal.first_thing FOLDER`: opens pages, each in a process that is new.
 
-Reads a line of JSON with `file` and `cookie` and writes one that tells what was shown. What is slow
+Reads a line of JSON with `path` and `cookie` and writes one that tells what was shown. What is slow
 about a start is imported once; the rest a fork does anew: services, Streamlit's pages, all state.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from portal import wiring
 from portal.wiring import ROOT
@@ -25,7 +26,11 @@ def shown(folder: Path, job: dict[str, str]) -> dict[str, list[Any]]:
     cookies = {"papita_session": job["cookie"]} if job["cookie"] else {}
     with browser_request(**cookies):
         app = AppTest.from_file(str(ROOT / "Home.py"), default_timeout=60)
-        app.switch_page(job["file"]).run()
+        if job["path"]:
+            # What `switch_page` does, which knows an address that is not its file's name only after
+            # a first run.
+            app._page_hash = calc_hash(job["path"])
+        app.run()
     found = {
         "exceptions": [one.value for one in app.exception],
         "titles": [one.value for one in app.title],

@@ -32,7 +32,7 @@ ALL, MEMBERS, ADMINISTRATORS = (
 )
 ROWS: dict[str, tuple[set[str], str]] = {
     "dashboard": (ALL, "Hello, "),
-    "al-chat": (ALL, "AL-Chat"),
+    "al-chat": (ALL, "New chat"),
     "shared": (ALL, "Shared chats"),
     "credentials": (MEMBERS, "Credentials"),
     "profile": (ALL, "Profile"),
@@ -49,23 +49,26 @@ class Fork:
     """The process that waits, and makes a fresh one for each page."""
 
     def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.portal.first_thing", str(folder)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"},
-        )
+        with (folder / "errors.log").open("w") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.portal.first_thing", str(folder)],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"},
+            )
 
-    def opens(self, file: str, cookie: str) -> dict[str, list[str]]:
+    def opens(self, path: str, cookie: str) -> dict[str, list[str]]:
         """What a fresh process shows whoever has this cookie."""
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps({"file": file, "cookie": cookie}) + "\n")
+        self._process.stdin.write(json.dumps({"path": path, "cookie": cookie}) + "\n")
         self._process.stdin.flush()
-        found: dict[str, list[str]] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        assert line, "the process has ended without an answer"
+        found: dict[str, list[str]] = json.loads(line)
         return found
 
     def close(self) -> None:
@@ -73,7 +76,7 @@ class Fork:
         assert self._process.stdout
         self._process.stdin.close()
         self._process.stdout.close()
-        assert self._process.wait(20) == 0
+        self._process.wait(70)
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +97,10 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fork, dict[
     papita.policies.put(Actor.operator(), "second-factor", "everybody")
     services.close()
     fork = Fork(folder)
-    yield fork, cookies
-    fork.close()
+    try:
+        yield fork, cookies
+    finally:
+        fork.close()
 
 
 def test_every_page_has_a_row() -> None:
@@ -106,7 +111,7 @@ def test_every_page_has_a_row() -> None:
 @pytest.mark.parametrize("entry", PAGES, ids=lambda entry: entry.name)
 def test_page(entry, person: str, town: tuple[Fork, dict[str, str]]) -> None:  # type: ignore[no-untyped-def]
     fork, cookies = town
-    shown = fork.opens(entry.file, cookies[person])
+    shown = fork.opens(entry.path, cookies[person])
     may, title = ROWS[entry.name]
     assert shown["exceptions"] == []
     if person == "stranger":
