@@ -131,6 +131,7 @@ def test_proving_oneself_changes_the_handle_and_keeps_other_tabs(
     with house.papita() as papita, papita.database.write() as session:
         for row in session.query(SessionRow).all():
             row.proved_at = None
+    page.bring_to_front()
     page.goto(f"{house.url}/access-tokens")
     page.get_by_role("button", name="Create token").click()
     dialog = page.get_by_role("dialog", name="Confirm that it is you")
