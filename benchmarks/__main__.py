@@ -1,7 +1,7 @@
 """`python -m benchmarks [part …]`: measures, prints a table.
 
-The parts are ttft, streams, browser, page, sessions, resolve, rotate and history; without a name
-all of them run. Results go to benchmarks/results/<part>.json.
+The parts are ttft, streams, browser, page, sessions, resolve, rotate, history and identity; without
+a name all of them run. Results go to benchmarks/results/<part>.json.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from playwright.sync_api import Error as PlaywrightError
 
-from benchmarks import browser, history, page
+from benchmarks import browser, history, identity, page
 from benchmarks.system import (
     ENGINES,
     QUIET,
@@ -30,6 +30,7 @@ from benchmarks.system import (
     running,
     wait_until_quiet,
 )
+from portal.navigation import PAGES
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -361,6 +362,34 @@ def read_history() -> Part:
     return Part(found, rows)
 
 
+FEW, MANY = 10, 10_000
+MOST_GROWTH = 1.2
+
+
+def many_users() -> Part:
+    """Nothing that one user does may cost more for there being others."""
+    found: dict[str, Any] = {}
+    rows = []
+    for engine in ENGINES:
+        with running(engine) as few, running(engine) as many:
+            job = {
+                "job": "identity",
+                "count": 15,
+                "pages": [entry.path for entry in PAGES],
+                "systems": {
+                    str(count): {"url": system.url, "cookie": identity.fill(system, count)}
+                    for system, count in ((few, FEW), (many, MANY))
+                },
+            }
+            taken = found[engine] = load(job)
+        for entry in (identity.SIGN_IN, *(entry.path for entry in PAGES)):
+            times = taken[entry]
+            growth = times[str(MANY)] / times[str(FEW)]
+            name = f"{engine}, {entry or 'dashboard'}: {MANY} users over {FEW}"
+            rows.append(Row(name, growth, "x", MOST_GROWTH))
+    return Part(found, rows)
+
+
 PARTS: dict[str, Callable[[], Part]] = {
     "ttft": ttft,
     "streams": streams,
@@ -370,6 +399,7 @@ PARTS: dict[str, Callable[[], Part]] = {
     "resolve": resolve,
     "rotate": rotate,
     "history": read_history,
+    "identity": many_users,
 }
 
 

@@ -21,7 +21,8 @@ import aiohttp
 import orjson
 import uvloop
 
-from benchmarks import sessions
+from benchmarks import identity, sessions
+from benchmarks.tab import SessionFailed
 from demo.provider.scripts import script_for
 
 KEY = "sk-demo-direct-baseline"
@@ -338,6 +339,7 @@ JOBS = {
     "rotate": rotate,
     "history": history,
     "sessions": sessions.chat,
+    "identity": identity.visit,
 }
 
 
@@ -345,7 +347,7 @@ def main() -> int:
     job = json.load(sys.stdin)
     try:
         result = uvloop.run(JOBS[job["job"]](job))
-    except (LoadFailed, sessions.SessionFailed, aiohttp.ClientError) as error:
+    except (LoadFailed, SessionFailed, aiohttp.ClientError) as error:
         print(f"benchmarks.load: {error or type(error).__name__}", file=sys.stderr)
         return 1
     json.dump(result, sys.stdout)

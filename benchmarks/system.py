@@ -47,20 +47,22 @@ class Bench(System):
 
     def add_users(self, prefix: str, count: int) -> list[User]:
         """Users `<prefix>0`, `<prefix>1`, …, each with a stored key."""
-        found = []
-        for number in range(count):
-            name = f"{prefix}{number}"
+        names = [f"{prefix}{number}" for number in range(count)]
+        for name in names:
             self.add_user(name)
-            token = self.access_token(name)
-            body = {
-                "credentialType": "openai",
-                "label": "Scripted provider",
-                "baseUrl": f"{self.provider_url}/v1",
-                "credentials": {"api_key": f"{KEY}-{number}"},
-            }
-            made = self._call("/api/credentials", token, body)["credentials"]
-            found.append(User(name, token, str(made["id"])))
-        return found
+        return [self.borrowing(name, f"{KEY}-{number}") for number, name in enumerate(names)]
+
+    def borrowing(self, name: str, key: str = KEY) -> User:
+        """Stores a key for somebody who is there."""
+        token = self.access_token(name)
+        body = {
+            "credentialType": "openai",
+            "label": "Scripted provider",
+            "baseUrl": f"{self.provider_url}/v1",
+            "credentials": {"api_key": key},
+        }
+        made = self._call("/api/credentials", token, body)["credentials"]
+        return User(name, token, str(made["id"]))
 
     def user_tokens(self, users: list[User]) -> list[str]:
         """A fresh token for AL-Chat for each; they last five minutes."""
