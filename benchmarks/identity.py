@@ -21,6 +21,7 @@ from benchmarks.system import Bench
 from benchmarks.tab import SessionFailed, Tab
 from papita_core.actors import Actor
 from papita_core.app import Papita
+from papita_core.clock import utc_now
 from papita_core.db import new_id, table_of
 from papita_core.users.models import SessionRow
 from papita_core.users.service import NewUser
@@ -39,13 +40,12 @@ def fill(system: Bench, count: int) -> str:
     with system.papita() as papita:
         papita.users.create(Actor.operator(), NewUser(NAME, PASSWORD, role="administrator"))
         _add_others(papita, count - 1)
-    (user,) = system.borrowing(NAME)
-    (cookie,) = system.session_cookies([user])
+    (cookie,) = system.session_cookies([system.borrowing(NAME)])
     return f"papita_session={cookie}"
 
 
 def _add_others(papita: Papita, count: int) -> None:
-    now = papita.users.by_username(NAME).created_at  # type: ignore[union-attr]
+    now = utc_now()
     with papita.database.write() as session:
         rows = []
         for number in range(count):

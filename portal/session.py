@@ -215,12 +215,17 @@ def remembered(kind: type[T]) -> T:
     return found
 
 
+def forget(package: str) -> None:
+    """What the pieces of this package remember in this tab."""
+    for key in [key for key in st.session_state if str(key).startswith(f"{KEY}.{package}.")]:
+        del st.session_state[key]
+
+
 def belongs_to(user_id: str) -> None:
     """Whoever signs in after somebody else in this tab finds nothing of theirs."""
     state = tab()
     if state.user_id not in (None, user_id):
-        for key in [key for key in st.session_state if str(key).startswith(f"{KEY}.")]:
-            del st.session_state[key]
+        forget("portal")
         state = st.session_state[KEY] = Tab(state.session_id, state.came_with, errand=state.errand)
     state.user_id = user_id
 

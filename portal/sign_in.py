@@ -31,6 +31,7 @@ from portal.session import (
     address,
     belongs_to,
     current,
+    forget,
     looked,
     tab,
 )
@@ -38,6 +39,7 @@ from portal.texts import N_, language, said, t, translated
 
 SECOND_STEP_SECONDS = 300.0
 KEEP_HELP = N_("Otherwise you are signed out when you close the browser, and after some hours.")
+KEEP = "door_keep"
 LIBRARY_STATE = ("name", "authentication_status", "username", "email", "roles", "logout")
 
 _COOKIE_JS = """
@@ -214,7 +216,7 @@ class _Authenticator(Authenticate):  # type: ignore[misc]
             password = st.text_input(
                 t("Password"), type="password", autocomplete="current-password", max_chars=1024
             )
-            remember = st.checkbox(t("Keep me signed in"), help=translated(KEEP_HELP))
+            remember = st.checkbox(t("Keep me signed in"), help=translated(KEEP_HELP), key=KEEP)
             problem = st.container()
             pressed = st.form_submit_button(t("Log in"), type="primary", width="stretch")
             below(remember)
@@ -236,6 +238,7 @@ class _Authenticator(Authenticate):  # type: ignore[misc]
 
     def sign_in(self, user: User, **how: Any) -> None:
         tab().second_step = None
+        forget("portal.door")
         self.authentication_controller.login(token={"username": user.username})
         self.cookie_controller.set_cookie(**how)
 

@@ -2,7 +2,7 @@
 //
 // data: number (of the question), kind ("get" or "create"), options (for navigator.credentials, with
 // base64url for bytes), seconds (for so long it may be begun), origin (where passkeys work), primary,
-// words (texts on the screen).
+// choice (the key of a checkbox of the page, or nothing), words (texts on the screen).
 // It sends "answer" once for each question, and "fresh" where a question has grown too old: then the
 // next one is put to the browser as soon as it comes, since the button is pressed already.
 
@@ -18,6 +18,8 @@ function text(buffer) {
   for (const byte of new Uint8Array(buffer)) raw += String.fromCharCode(byte)
   return btoa(raw).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "")
 }
+
+const chosen = key => !!key && !!document.querySelector(`.st-key-${key} input`)?.checked
 
 const known = list => (list ?? []).map(item => ({ ...item, id: bytes(item.id) }))
 
@@ -109,7 +111,7 @@ function make(root) {
       const found = await ask(data, one.abort.signal)
       ANSWERED.add(data.number)
       wait()
-      one.send("answer", { number: data.number, text: spelled(found) })
+      one.send("answer", { number: data.number, text: spelled(found), chosen: chosen(data.choice) })
     } catch (error) {
       if (error.name !== "AbortError") rest(problem(error, data, (performance.now() - began) / 1000))
     }

@@ -51,9 +51,11 @@ def passkey_button(
     on_answer: Callable[[Question, str], object],
     kind: Literal["get", "create"] = "get",
     primary: bool = False,
+    choice: str = "",
 ) -> None:
     """The button, and below it what went wrong. `ask` gives what the browser is asked; `on_answer`
-    is called as a callback is, and may raise `PapitaError`.
+    is called as a callback is, and may raise `PapitaError`. `choice` is the key of a checkbox of
+    the page whose state goes along: one in a form is not heard of before the form is sent.
     """
     asked = remembered(Asked)
     question = asked.questions.get(name)
@@ -73,6 +75,7 @@ def passkey_button(
             "seconds": ANSWER_WITHIN.total_seconds() * 0.4,
             "origin": origin,
             "primary": primary,
+            "choice": choice,
             "words": {"label": label, **_words(kind, origin)},
         },
         on_answer_change=lambda: _answered(name, on_answer),
@@ -80,6 +83,12 @@ def passkey_button(
     )
     if name in asked.problems:
         st.error(asked.problems[name], icon=":material/error:")
+
+
+def chosen(name: str) -> bool:
+    """Whether the checkbox was ticked when the button called `name` was answered."""
+    sent: Any = getattr(st.session_state.get(f"passkey_{name}"), "answer", None)
+    return isinstance(sent, dict) and sent.get("chosen") is True
 
 
 def forget(name: str) -> None:

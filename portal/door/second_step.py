@@ -15,7 +15,7 @@ from papita_core.users.recovery import FEW
 from portal import sign_in, wiring
 from portal.components.code_field import code_field
 from portal.components.passkey import forget, passkey_button
-from portal.session import SecondStep, remembered, tab
+from portal.session import SecondStep, address, remembered, tab
 from portal.texts import said, t, tn
 from portal.words import plain
 
@@ -158,15 +158,15 @@ def back() -> None:
 def _check(key: str, kind: str, user_id: str, done: Done) -> None:
     showing = remembered(Showing)
     typed, st.session_state[key] = st.session_state.get(key, ""), ""
-    papita, address = wiring.services().papita, st.context.ip_address or ""
+    papita = wiring.services().papita
     if not typed.strip():
         showing.problem = t("Type the code first.")
         return
     try:
         if kind == TOTP:
-            papita.totp.verify(user_id, typed, address=address)
+            papita.totp.verify(user_id, typed, address=address())
         else:
-            left = papita.recovery.use(user_id, typed, address=address)
+            left = papita.recovery.use(user_id, typed, address=address())
         _show(False)
         done(kind)
         if kind == RECOVERY and left <= FEW:
@@ -180,9 +180,7 @@ def _check(key: str, kind: str, user_id: str, done: Done) -> None:
 
 
 def _passkey(user_id: str, question: Question, answer: str, done: Done) -> None:
-    wiring.services().papita.passkeys.verify(
-        question, "second-step", answer, address=st.context.ip_address or ""
-    )
+    wiring.services().papita.passkeys.verify(question, "second-step", answer, address=address())
     _show(False)
     done(PASSKEY)
 

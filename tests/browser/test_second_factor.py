@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.browser.people import (
     expect_door,
     idle,
     open_context,
+    session_cookie,
     sign_in,
 )
 from tests.system import PASSWORD, System
@@ -119,13 +121,18 @@ def test_a_passkey_from_the_profile_to_the_door(page: Page, system: System) -> N
     expect(page.get_by_text("Work laptop")).to_be_visible()
     assert len(key.credentials()) == 1
 
-    # Without a name and without a password, by the keyboard alone.
+    # Without a name and without a password, by the keyboard alone; kept signed in, if one likes.
     log_out(page, system)
+    page.get_by_role("checkbox", name="Keep me signed in").focus()
+    page.keyboard.press("Space")
     button = page.get_by_role("button", name="Sign in with a passkey")
     button.focus()
     page.keyboard.press("Enter")
     expect_dashboard(page)
     cookie_is_set(page)
+    cookie = session_cookie(page.context)
+    assert cookie is not None
+    assert float(str(cookie["expires"])) > time.time() + 13 * 86400
     assert second_factor(system, "ana") == [("passkey", "passkey")]
     page.reload()
     expect_dashboard(page)
