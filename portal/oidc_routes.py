@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 PROBLEM = "oidc"  # the query parameter that takes a code for what became of it to a page
 LINKED, PROVED = "linked", "proved"
 FROM_ADDRESS = Limit("oidc.address", 60, timedelta(minutes=5))
+# Logout tokens that are none: looking at each may mean asking the provider for its keys.
+NO_LOGOUT = Limit("oidc-logout.address", 60, timedelta(minutes=5))
 # A provider that hangs must not take the threads of everything else.
 AT_ONCE = 12
 LOGOUT_BODY = 64 * 1024
@@ -199,11 +201,15 @@ def oidc_routes(papita: Papita, settings: PortalSettings) -> list[Route]:
         return response
 
     async def logout(request: Request) -> Response:
+        address = client_address(request)
+        attempt = Try(NO_LOGOUT, network_of(address), address=address)
+        await aside(lambda: papita.limits.check(attempt))
         try:
             form = parse_qs((await body_of(request, LOGOUT_BODY)).decode("ascii"))
             (token,) = form.get("logout_token", [])
             count = await aside(lambda: oidc.back_channel_logout(token))
         except (PapitaError, ValueError):
+            await aside(lambda: papita.limits.hit(attempt))
             return JSONResponse({"error": "invalid_request"}, 400)
         log.info("a provider has ended %s sessions", count)
         return Response(status_code=200)

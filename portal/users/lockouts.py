@@ -23,6 +23,8 @@ KINDS: Final = {
     "sign-up": N_("Signing up"),
     "forgotten": N_("Asking for a new password"),
     "account-email": N_("Changing the e-mail"),
+    "oidc": N_("Logging in at an identity provider"),
+    "oidc-logout": N_("Logging out by an identity provider"),
 }
 
 

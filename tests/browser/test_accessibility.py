@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from papita_core.actors import Actor
+from papita_core.errors import PapitaError
+from papita_core.users.policies import SIGN_UP
+from papita_core.users.service import NewUser
 from portal.navigation import PAGES, PageEntry
 from tests.browser.people import (
     add_key,
@@ -22,7 +27,7 @@ from tests.browser.people import (
     set_up,
     sign_in,
 )
-from tests.system import System
+from tests.system import PASSWORD, System
 
 OPTIONS = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
@@ -118,6 +123,59 @@ def test_the_sections_of_the_profile(page: Page, system: System, section: str) -
     expect(page.get_by_role("heading", name="Profile")).to_be_visible()
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     assert faults(page) == []
+
+
+@pytest.mark.parametrize("part", ["Requests", "Invitations", "Lock-outs", "Rules"])
+def test_the_parts_of_the_users_page(page: Page, system: System, part: str) -> None:
+    with system.papita() as papita:
+        if part == "Requests":
+            papita.policies.put(Actor.operator(), SIGN_UP, "approval")
+            papita.sign_up.sign_up(NewUser("otto", PASSWORD))
+            papita.sign_up.forgotten("ana")
+        elif part == "Invitations":
+            papita.links.invite(Actor.operator(), role="guest", note="For the fair")
+        elif part == "Lock-outs":
+            for _ in range(6):
+                with contextlib.suppress(PapitaError):
+                    papita.sign_in.authenticate("otto", "wrong", address="192.0.2.7")
+    page.goto(f"{system.url}/users")
+    page.get_by_role("radio", name=part, exact=True).click()
+    there = {
+        "Requests": page.get_by_role("button", name="Approve"),
+        "Invitations": page.get_by_role("button", name="Revoke"),
+        "Lock-outs": page.get_by_text("192.0.2.7").first,
+        "Rules": page.get_by_text("Who may sign up"),
+    }[part]
+    expect(there).to_be_visible()
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    assert faults(page) == []
+
+
+def test_what_the_door_leads_to(browser: Browser, system: System) -> None:
+    """Signing up, asking for a password, an invitation, a link for a new password, one that is over."""
+    with system.papita() as papita:
+        papita.policies.put(Actor.operator(), SIGN_UP, "open")
+        invitation = papita.links.invite(Actor.operator(), role="member").url
+        reset = papita.links.reset_link(Actor.operator(), "ana").url
+    with open_context(browser) as context, context.new_page() as page:
+        page.goto(system.url)
+        for button, title in (
+            ("Create an account", "Create an account"),
+            ("Forgotten your password?", "Forgotten your password?"),
+        ):
+            page.get_by_role("button", name=button).click()
+            expect(page.get_by_role("heading", name=title)).to_be_visible()
+            assert faults(page) == []
+            page.get_by_role("button", name="Back to log in").click()
+            expect_door(page)
+        for link, title in (
+            (invitation, "Welcome to Papita"),
+            (reset, "Set a new password"),
+            (f"{system.url}/?reset=gone", "This link does not work"),
+        ):
+            page.goto(link)
+            expect(page.get_by_role("heading", name=title)).to_be_visible()
+            assert faults(page) == []
 
 
 def test_the_dialog_for_a_new_password(page: Page, system: System) -> None:

@@ -16,7 +16,7 @@ from portal import wiring
 from portal.cookie_routes import session_routes
 from portal.headers import SecurityHeaders
 from portal.identity_providers import MESSAGES
-from portal.oidc_routes import FROM_ADDRESS, oidc_routes, page_of
+from portal.oidc_routes import FROM_ADDRESS, NO_LOGOUT, oidc_routes, page_of
 from portal.settings import PortalSettings
 from portal.wiring import Services
 from tests.identity_providers import HostileProvider, query_of
@@ -366,6 +366,15 @@ def test_what_is_no_logout(client: TestClient, body: bytes) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = client.post("/auth/oidc/backchannel-logout", content=body, headers=headers)
     assert (answer.status_code, answer.json()) == (400, {"error": "invalid_request"})
+
+
+def test_too_many_that_are_no_logout(client: TestClient) -> None:
+    path = "/auth/oidc/backchannel-logout"
+    for _ in range(NO_LOGOUT.most):
+        assert client.post(path, data={"logout_token": "x"}).status_code == 400
+    answer = client.post(path, data={"logout_token": "x"})
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 def test_without_a_provider_there_are_no_such_routes(tmp_path: Path) -> None:
