@@ -152,7 +152,7 @@ def test_the_parts_of_the_users_page(page: Page, system: System, part: str) -> N
 
 
 def test_what_the_door_leads_to(browser: Browser, system: System) -> None:
-    """Signing up, asking for a password, an invitation, a link for a new password, one that is over."""
+    """Signing up, asking for a password; an invitation, a link for a new one, one that is over."""
     with system.papita() as papita:
         papita.policies.put(Actor.operator(), SIGN_UP, "open")
         invitation = papita.links.invite(Actor.operator(), role="member").url
