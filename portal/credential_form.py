@@ -25,7 +25,7 @@ from portal.credential_tests import start_test
 from portal.dialogs import dialog
 from portal.session import actor, remembered, require_user, tab
 from portal.texts import N_, said, t, tn, translated
-from portal.words import date_format, day, local, plain, show_field_error, time_zone
+from portal.words import AT_ONCE, date_format, day, local, plain, show_field_error, time_zone
 
 FORM = "credential"
 ROWS = f"{FORM}_rows"
@@ -356,6 +356,7 @@ class _Form:
                 type="password",
                 autocomplete="off",
                 placeholder=_placeholder(item, instead_of),
+                live=AT_ONCE,
             )
             doubtful = doubt(kind, _value(item.name).strip())
             if doubtful:
@@ -374,6 +375,7 @@ class _Form:
             type="password" if item.secret else "default",
             autocomplete="off",
             on_change="ignore",
+            live=AT_ONCE,
         )
         self._slot(item.name)
 
@@ -395,6 +397,7 @@ class _Form:
                     type="password",
                     autocomplete="off",
                     on_change="ignore",
+                    live=AT_ONCE,
                 )
                 if len(rows) > 1:
                     st.button(

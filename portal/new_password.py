@@ -9,7 +9,7 @@ import streamlit as st
 from papita_core.users.passwords import MIN_LENGTH
 from portal.profile.password import show_strength
 from portal.texts import t, tn
-from portal.words import show_field_error
+from portal.words import AT_ONCE, show_field_error
 
 
 def ask_new_password(prefix: str, errors: Mapping[str, str], *words: str) -> None:
@@ -37,6 +37,8 @@ def ask_new_password(prefix: str, errors: Mapping[str, str], *words: str) -> Non
         type="password",
         key=f"{prefix}_repeat",
         autocomplete="new-password",
+        on_change="ignore",
+        live=AT_ONCE,
     )
     if "repeat" in errors:
         show_field_error(errors["repeat"])

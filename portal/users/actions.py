@@ -19,7 +19,7 @@ from portal.confirm import Question, attempt, confirm
 from portal.dialogs import dialog
 from portal.session import SignedIn, actor, require_user, tab
 from portal.texts import N_, said, t, translated
-from portal.users.shown_once import show_link_once
+from portal.users.shown_once import begin, close_when_done, show_link_once
 from portal.words import plain
 
 CAPABILITY: Final = "users:manage"
@@ -127,9 +127,14 @@ def _save_role(other: ListedUser, role: str) -> None:
 # --- a link for a new password ---
 
 
+def _make_link(other: ListedUser, own: bool) -> None:
+    begin(partial(_reset_link, other, own))
+
+
 @dialog(N_("Link for a new password"), icon=":material/password:")
 def _reset_link(other: ListedUser, own: bool) -> None:
     user = require_user(CAPABILITY)
+    close_when_done()
     questions, answer = st.empty(), st.container()
     with questions.container():
         st.markdown(
@@ -247,7 +252,7 @@ def _delete(other: ListedUser, own: bool) -> None:
 
 _ACTS: Final[dict[str, Callable[[ListedUser, bool], None]]] = {
     ROLE: _change_role,
-    LINK: _reset_link,
+    LINK: _make_link,
     FACTORS: _reset_factors,
     SESSIONS: _end_sessions,
     DISABLE: _disable,
@@ -261,7 +266,7 @@ _ACTS: Final[dict[str, Callable[[ListedUser, bool], None]]] = {
 
 def make_link(other: ListedUser) -> None:
     """Asks for a proof where one is needed, then shows the dialog of the link."""
-    proof.first(partial(_reset_link, other, False))
+    proof.first(partial(_make_link, other, False))
 
 
 def decide(act: Callable[[], object], notice: str) -> None:

@@ -16,7 +16,7 @@ from portal.people import show_person
 from portal.session import SignedIn, actor, require_user
 from portal.texts import N_, said, t, translated
 from portal.users.actions import CAPABILITY, ROLES
-from portal.users.shown_once import show_link_once
+from portal.users.shown_once import begin, close_when_done, show_link_once
 from portal.words import ago, day, show_field_error
 
 LASTS: Final = {
@@ -29,7 +29,7 @@ LASTS: Final = {
 
 def show_invite_button() -> None:
     if st.button(t("Invite"), icon=":material/person_add:", type="primary", key="users_invite"):
-        proof.first(_invite)
+        proof.first(lambda: begin(_invite))
 
 
 def _clear() -> None:
@@ -40,6 +40,7 @@ def _clear() -> None:
 @dialog(N_("Invite somebody"), icon=":material/person_add:", on_dismiss=_clear)
 def _invite() -> None:
     user = require_user(CAPABILITY)
+    close_when_done()
     questions, answer = st.empty(), st.container()
     with questions.container(), st.form("invite", border=False):
         role = st.radio(

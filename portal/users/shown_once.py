@@ -4,9 +4,12 @@ the state of the tab, so that nothing is left on the server when the box is clos
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from papita_core.users.links import NewLink
+from portal.session import tab
 from portal.texts import t
 from portal.words import day
 
@@ -19,5 +22,21 @@ def show_link_once(made: NewLink, text: str) -> None:
         t("It is not shown again: Papita keeps only a fingerprint of it."),
         icon=":material/visibility_off:",
     )
-    if st.button(t("Done"), type="primary", width="stretch", key="users_link_done"):
+    st.button(t("Done"), type="primary", width="stretch", key="users_link_done", on_click=_done)
+
+
+def begin(show: Callable[[], object]) -> None:
+    """Opens a dialog that ends with such a link."""
+    tab().dialog_done = False
+    show()
+
+
+def close_when_done() -> None:
+    """The first line of that dialog: by the click on `Done` the link is gone from it already."""
+    if tab().dialog_done:
+        tab().dialog_done = False
         st.rerun(scope="app")
+
+
+def _done() -> None:
+    tab().dialog_done = True

@@ -128,6 +128,20 @@ def idle(page: Page) -> None:
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
+def tab_to(page: Page, name: str) -> None:
+    """Presses Tab until what has this name has the focus."""
+    script = """() => {
+      const element = document.activeElement
+      const label = element.getAttribute("aria-label") || element.labels?.[0]?.innerText
+      return (label || element.innerText || "").trim()
+    }"""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if str(page.evaluate(script)).endswith(name):
+            return
+    raise AssertionError(f"nothing called {name} can be reached by keyboard")
+
+
 def choose_model(page: Page, model: str) -> None:
     """Picks the model from the list, or types its name where the list does not have it."""
     field = page.get_by_role("combobox", name="Model")

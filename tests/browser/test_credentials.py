@@ -24,6 +24,7 @@ from tests.browser.people import (
     open_context,
     set_up,
     sign_in,
+    tab_to,
 )
 from tests.system import KEY, System
 
@@ -224,6 +225,23 @@ def test_a_key_that_is_switched_off_is_said_in_the_chat(page: Page, system: Syst
     expect(card(page, "Personal").get_by_text("Works")).to_be_visible()
     open_al_chat(page, system, consent=False)
     expect(composer(page)).to_be_enabled()
+
+
+def test_a_key_is_added_by_keyboard_alone(page: Page, system: System) -> None:
+    page.goto(f"{system.url}/credentials")
+    expect(page.get_by_role("button", name="Add credential")).to_be_visible()
+    tab_to(page, "Add credential")
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("API key", exact=True)).to_be_visible()
+    tab_to(page, "Label")
+    page.keyboard.type("By keys")
+    tab_to(page, "API key")
+    page.keyboard.type(KEY)
+    tab_to(page, "Save")
+    page.keyboard.press("Enter")
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("heading", name="By keys")).to_be_visible()
 
 
 def test_no_key_is_in_any_file(system: System) -> None:

@@ -143,8 +143,9 @@ def test_open_sign_up_makes_a_member(system: System, visitor: BrowserContext) ->
     sign_up_is(system, "open")
     page.reload()
     page.get_by_role("button", name="Create an account").click()
+    expect(page.get_by_role("heading", name="Create an account")).to_be_visible()
     fill_account(page, "noor", "Sign up", "password123")
-    expect(page.get_by_text("very common password").first).to_be_visible()
+    expect(page.get_by_text("public lists of leaked passwords").first).to_be_visible()
     fill_account(page, "noor", "Sign up")
     expect(page.get_by_text("You can log in now with this name and password")).to_be_visible()
     page.get_by_role("button", name="Go to log in").click()
@@ -160,6 +161,7 @@ def test_who_signs_up_comes_in_once_somebody_has_approved(
     page = visitor.new_page()
     page.goto(system.url)
     page.get_by_role("button", name="Create an account").click()
+    expect(page.get_by_role("heading", name="Create an account")).to_be_visible()
     fill_account(page, "otto", "Sign up")
     expect(page.get_by_text("Your request is noted.")).to_be_visible()
     page.get_by_role("button", name="Go to log in").click()
@@ -185,7 +187,7 @@ def test_a_forgotten_password_is_set_anew_by_a_link(
     page.get_by_role("button", name="Ask for a link").click()
     expect(page.get_by_text("Your request is noted.")).to_be_visible()
     part(admin, "Requests")
-    row = admin.locator('[class*="st-key-users_asked_"]').filter(has_text="pia").first
+    row = admin.locator('[class*="st-key-users_asked-for-reset_"]').filter(has_text="pia").first
     row.get_by_role("button", name="Make link").click()
     dialog = admin.get_by_role("dialog")
     dialog.get_by_role("button", name="Make link").click()
@@ -237,7 +239,7 @@ def test_a_guest_has_no_editor_is_refused_by_the_api_and_chats_with_a_shared_key
     cookies = {str(c.get("name")): str(c.get("value")) for c in visitor.cookies()}
     headers = {"X-Papita-Portal": "1", "Origin": system.url}
     api = f"{system.url}/api/credentials"
-    stored = {"type": "openai", "label": "Own", "fields": {"api_key": "sk-demo-own-key-000"}}
+    stored = {"credentialType": "openai", "credentials": {"api_key": "sk-demo-own-key-000"}}
     for answer in (
         requests.get(api, cookies=cookies, headers=headers, timeout=20),
         requests.post(api, cookies=cookies, headers=headers, json=stored, timeout=20),

@@ -23,6 +23,7 @@ from tests.browser.people import (
     open_context,
     session_cookie,
     sign_in,
+    tab_to,
 )
 from tests.system import PASSWORD, System
 
@@ -234,17 +235,3 @@ def test_an_account_is_deleted_by_keyboard_alone(people: System, browser: Browse
     sign_in(page, "eve")
     expect(page.get_by_text("is not right")).to_be_visible()
     context.close()
-
-
-def tab_to(page: Page, name: str) -> None:
-    """Presses Tab until what has this name has the focus."""
-    script = """() => {
-      const element = document.activeElement
-      const label = element.getAttribute("aria-label") || element.labels?.[0]?.innerText
-      return (label || element.innerText || "").trim()
-    }"""
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if str(page.evaluate(script)).endswith(name):
-            return
-    raise AssertionError(f"nothing called {name} can be reached by keyboard")
