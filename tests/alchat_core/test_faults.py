@@ -315,8 +315,8 @@ def test_followers_that_hardly_read_cost_no_memory_and_hold_nobody_up(
         slow += [_slow_follower(service, papita, sent.run_id) for _ in range(10)]
         assert all(follower.recv(1) for follower in slow)
         time.sleep(0.5)
-        # All of it for each of them would be 300 MB; the kernel takes less than 5 of each 10.
-        assert _rss(service) - before < 60
+        # All of it for each of them would be 300 MB. Alone it is 7, on a busy machine 70.
+        assert _rss(service) - before < 120
     finally:
         for follower in slow:
             follower.close()

@@ -123,7 +123,7 @@ def test_what_was_beside_it_goes_along(page: Page, tmp_path: Path) -> None:
 
 
 def test_while_an_answer_is_written_and_after_one_has_gone_elsewhere(page: Page) -> None:
-    choose_model(page, "stream-400-20")
+    choose_model(page, "stream-2000-20")
     ask(page, "A long one")
     expect(answers(page).nth(1)).to_contain_text("quick brown")
     here = page.url

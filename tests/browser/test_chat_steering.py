@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from demo.provider.scripts import script_for
 from tests.browser.people import (
+    SECONDS,
     answers,
     arrive,
     ask,
@@ -153,7 +154,7 @@ def compare(page: Page, first: str, *others: str) -> Locator:
 
 
 def test_models_answer_side_by_side_and_the_chat_goes_on_with_one(page: Page) -> None:
-    beside = compare(page, "echo", "stream-300-40", "demo-fast")
+    beside = compare(page, "echo", "stream-1200-40", "demo-fast")
     ask(page, "Who says it best?")
     expect(beside).to_have_count(3)
     expect(beside.nth(0)).to_contain_text("Who says it best?")
@@ -211,7 +212,7 @@ def test_what_fails_beside_others_is_tried_again_there(page: Page) -> None:
 def test_thumbs_with_words_and_an_edit_disturb_no_answer(page: Page) -> None:
     start(page, "before")
     finished(page)
-    choose_model(page, "stream-200-50")
+    choose_model(page, "stream-400-50")
     ask(page, "and now at length")
     expect(answers(page)).to_have_count(4)
     expect(answers(page).nth(3)).to_contain_text("the quick")
@@ -225,9 +226,10 @@ def test_thumbs_with_words_and_an_edit_disturb_no_answer(page: Page) -> None:
     field.fill("half of a thought")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     expect(page.get_by_role("button", name="Save & send")).to_be_disabled()
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0, timeout=40 * SECONDS)
     finished(page)
     # All of it has arrived, and what was typed meanwhile is still there.
-    whole = script_for("stream-200-50").text
+    whole = script_for("stream-400-50").text
     expect(answers(page).nth(3)).to_contain_text(whole, use_inner_text=True)
     expect(field).to_have_value("half of a thought")
     page.get_by_role("button", name="Cancel").click()
