@@ -139,5 +139,6 @@ async def _drawn(tab: Tab) -> dict[str, str]:
         elif element.HasField("exception"):
             raise SessionFailed(element.exception.message)
         # A run that asks for another one goes on.
-        if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
+        ended = message.HasField("script_finished")
+        if ended and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
             return found

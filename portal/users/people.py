@@ -26,7 +26,8 @@ from portal.texts import N_, t, tn, translated
 from portal.users.actions import ROLE_NAMES, show_menu
 from portal.words import ago, number
 
-PAGE_SIZE: Final = 20
+# More would make the page slower for whoever has many users than for whoever has ten.
+PAGE_SIZE: Final = 12
 ANY: Final = "any"
 STATES: Final = {
     ANY: N_("Any state"),
