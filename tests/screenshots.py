@@ -6,6 +6,7 @@ All pictures go to `test-results/screenshots/`; those that README and docs show 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,10 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from papita_core.actors import Actor
+from papita_core.errors import PapitaError
+from papita_core.users.policies import SIGN_UP
+from papita_core.users.service import NewUser
 from tests.browser.people import (
     add_key,
     answers,
@@ -26,7 +31,7 @@ from tests.browser.people import (
     sign_in,
 )
 from tests.browser_binary import FLAGS, ensure_browser
-from tests.system import ROOT, System
+from tests.system import PASSWORD, ROOT, System
 
 OUT = ROOT / "test-results" / "screenshots"
 SHOWN = (
@@ -41,6 +46,10 @@ PAGES = {
     "connected-apps": "/connected-apps",
     "access-tokens": "/access-tokens",
     "profile": "/profile",
+    "profile-security": "/profile?section=security",
+    "profile-sessions": "/profile?section=sessions",
+    "profile-activity": "/profile?section=activity",
+    "profile-data": "/profile?section=data",
     "users": "/users",
     "projects": "/projects",
     "vault": "/vault",
@@ -48,6 +57,14 @@ PAGES = {
     "welcome": "/al-chat",
     "shared": "/shared",
 }
+USERS_PARTS = ("Requests", "Invitations", "Lock-outs", "Rules")
+TEAM = (
+    ("bruno", "Bruno Okafor", "member"),
+    ("chiara", "Chiara Lindqvist", "administrator"),
+    ("dmitri", "Dmitri Haddad", "member"),
+    ("esra", "Esra Nakamura", "guest"),
+    ("femi", "Femi Castellanos", "member"),
+)
 
 
 def main() -> int:
@@ -69,6 +86,7 @@ def main() -> int:
         page.get_by_role("button", name="Test").click()
         expect(page.get_by_text("accepts the key")).to_be_visible()
         conversation = _converse(page, system)
+        door = _fill_house(system)
         _everywhere(page, system, conversation, "1280-light")
         context.close()
         for width in (1280, 390):
@@ -79,6 +97,7 @@ def main() -> int:
                 page.goto(system.url)
                 expect_door(page)
                 _shoot(page, f"sign-in-{width}-{theme}")
+                _at_the_door(page, system, door, f"{width}-{theme}")
                 sign_in(page)
                 expect(page.get_by_role("heading", name="AL-Chat")).to_be_visible()
                 cookie_is_set(page)
@@ -109,11 +128,58 @@ def _converse(page: Page, system: System) -> str:
     return page.url
 
 
+def _fill_house(system: System) -> dict[str, str]:
+    """A team with what administrators see of it; names of pages of the door, and their links."""
+    operator = Actor.operator()
+    with system.papita() as papita:
+        for name, shown, role in TEAM:
+            email = f"{name}@example.org"
+            papita.users.create(operator, NewUser(name, PASSWORD, shown, email, role=role))
+        papita.users.set_disabled(operator, "femi", True)
+        papita.policies.put(operator, SIGN_UP, "approval")
+        papita.sign_up.sign_up(NewUser("gwen", PASSWORD, "Gwen Achterberg", "gwen@example.org"))
+        papita.sign_up.forgotten("dmitri")
+        papita.links.invite(operator, role="guest", note="Agency for the trade fair")
+        for _ in range(6):
+            with contextlib.suppress(PapitaError):
+                papita.sign_in.authenticate("dmitri", "wrong", address="192.0.2.7")
+        return {
+            "invitation": papita.links.invite(operator, role="member").url,
+            "new-password": papita.links.reset_link(operator, "bruno").url,
+            "link-over": f"{system.url}/?invite=over",
+        }
+
+
+def _at_the_door(page: Page, system: System, links: dict[str, str], variant: str) -> None:
+    for name, button in (
+        ("sign-up", "Create an account"),
+        ("forgotten", "Forgotten your password?"),
+    ):
+        page.get_by_role("button", name=button).click()
+        expect(page.get_by_role("heading", name=button)).to_be_visible()
+        _shoot(page, f"{name}-{variant}")
+        page.get_by_role("button", name="Back to log in").click()
+        expect_door(page)
+    for name, link in links.items():
+        page.goto(link)
+        expect(page.get_by_role("heading").first).to_be_visible()
+        _shoot(page, f"{name}-{variant}")
+    page.goto(system.url)
+    expect_door(page)
+
+
 def _everywhere(page: Page, system: System, conversation: str, variant: str) -> None:
     for name, path in PAGES.items():
         page.goto(system.url + path)
         page.wait_for_load_state("networkidle")
         _shoot(page, f"{name}-{variant}")
+    page.goto(f"{system.url}/users")
+    for part in USERS_PARTS:
+        page.get_by_role("radio", name=part, exact=True).click()
+        expect(page.get_by_test_id("stApp")).to_have_attribute(
+            "data-test-script-state", "notRunning"
+        )
+        _shoot(page, f"users-{part.lower()}-{variant}")
     page.goto(conversation)
     expect(answers(page)).to_have_count(2)
     _shoot(page, f"al-chat-{variant}")

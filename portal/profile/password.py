@@ -8,7 +8,7 @@ import streamlit as st
 
 from papita_core.errors import InvalidInput, PapitaError
 from papita_core.users.account import Account
-from papita_core.users.passwords import MAX_LENGTH, MIN_LENGTH, Strength, strength
+from papita_core.users.passwords import MIN_LENGTH, Strength, strength
 from portal import proof, sign_in, wiring
 from portal.dialogs import dialog
 from portal.session import actor, require_user, tab
@@ -59,7 +59,6 @@ def _dialog(account: Account) -> None:
         type="password",
         key=f"{FORM}_first",
         autocomplete="new-password",
-        max_chars=MAX_LENGTH,
         live="250ms",
         help=t("At least {count} characters. A few unrelated words are good.", count=MIN_LENGTH),
     )
@@ -74,7 +73,6 @@ def _dialog(account: Account) -> None:
         type="password",
         key=f"{FORM}_second",
         autocomplete="new-password",
-        max_chars=MAX_LENGTH,
         on_change="ignore",
         live=AT_ONCE,
     )

@@ -115,11 +115,11 @@ def _row(each: Invitation) -> None:
     title = each.note or each.email or t("Invitation")
     made = t("Made {when} by {name}.", when=ago(each.created_at), name=each.created_by)
     below = [each.email] if each.email and each.email != title else []
-    below.append(f"{made} {t('Ends {when}.', when=day(each.expires_at))}")
+    ends = t("Ends {when}.", when=day(each.expires_at))
+    below.append(f"{translated(each.role)} · {made} {ends}")
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         with st.container():
             show_person(title, "grey", "\n".join(below))
-        st.badge(translated(each.role), color="gray")
         if st.button(t("Revoke"), icon=":material/link_off:", key=f"users_revoke_{each.id}"):
             proof.first(lambda: _ask_revoke(each))
 

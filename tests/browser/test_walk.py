@@ -69,6 +69,7 @@ def test_step_1_set_up_the_database_and_the_administrator(page: Page, system: Sy
 
     page.get_by_role("button", name="Log out").click()
     expect_door(page)
+    expect(page.get_by_test_id("stSidebar")).to_have_count(0)
     sign_in(page, password="not the password")
     expect(page.get_by_text("The user name or the password is not right.")).to_be_visible()
     sign_in(page)
