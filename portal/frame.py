@@ -20,7 +20,7 @@ from portal.words import plain
 # theme is on.
 LABELS = """<style>
 button[kind^="tertiary"]:not(:disabled):is(:hover, :focus-visible, :active, [aria-expanded=true]),
-button[role=radio][aria-checked=true]:not(:disabled) {
+button[type=button][role=radio][aria-checked=true][data-selected]:not(:disabled) {
   color: color-mix(in oklab, currentColor, #ad5d19);
 }
 </style>"""

@@ -56,7 +56,7 @@ def test_step_1_set_up_the_database_and_the_administrator(page: Page, system: Sy
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_label("Password again").fill(PASSWORD)
     page.get_by_role("button", name="Create administrator").click()
-    expect(page.get_by_text("This set-up code is not right")).to_be_visible()
+    expect(page.get_by_text("This set-up code is wrong")).to_be_visible()
     set_up(page, system)
     cookie_is_set(page)
     cookie = session_cookie(page.context)
