@@ -167,9 +167,9 @@ def build(user: SignedIn | None) -> StreamlitPage:
     for entry in PAGES:
         hidden = user is None or not user.actor.may(entry.capability)
         sections.setdefault(translated(entry.section), []).append(_page(entry, hidden=hidden))
-    # Below the menu stands what a page adds; where that is much, the rest of the menu is folded. For
-    # strangers the menu has no page, which hides it: hidden by its position, the sidebar would stay
-    # where it is, and empty, when somebody logs out.
+    # Below the menu stands what a page adds; where that is much, the rest of the menu is folded.
+    # For strangers the menu has no page, which hides it: hidden by its position, the sidebar would
+    # stay where it is, and empty, when somebody logs out.
     return st.navigation(sections, expanded=4)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, Final
 
@@ -107,7 +108,33 @@ class Session(AppSession):
         super().handle_backmsg(msg)
 
 
-class Runner(ScriptRunner):
+class WholeCallbacks(ScriptRunner):
+    """Lets what a click brings about come to its end. Streamlit stops a callback when the next
+    click arrives, at its next look at the session state, and nothing does the rest of it.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._calling_back = False
+        state = self._session_state
+        # On the object itself, since to set an attribute would put it into the session state.
+        call = partial(self._whole, state.on_script_will_rerun)
+        object.__setattr__(state, "on_script_will_rerun", call)
+
+    def _whole(self, call: Callable[..., None], *given: Any, **more: Any) -> None:
+        self._calling_back = True
+        try:
+            call(*given, **more)
+        finally:
+            self._calling_back = False
+
+    def _maybe_handle_execution_control_request(self) -> None:
+        # Right after the callbacks Streamlit asks once more.
+        if not self._calling_back:
+            super()._maybe_handle_execution_control_request()
+
+
+class Runner(WholeCallbacks):
     """Runs a script while it has a turn."""
 
     def _run_script(self, rerun_data: RerunData) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -14,10 +14,12 @@ from streamlit.runtime.app_session import AppSession, AppSessionState
 from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
 from streamlit.runtime.scriptrunner import ScriptRunnerEvent
 from streamlit.runtime.session_manager import SessionClientDisconnectedError
+from streamlit.testing.v1 import AppTest, app_test
+from streamlit.testing.v1.local_script_runner import LocalScriptRunner
 
 from portal import page_sessions
 from portal.kept_messages import KeptMessages
-from portal.page_sessions import AT_ONCE, Gathering, Session
+from portal.page_sessions import AT_ONCE, Gathering, Session, WholeCallbacks
 
 DRAWN = ScriptRunnerEvent.ENQUEUE_FORWARD_MSG
 
@@ -176,6 +178,51 @@ def test_the_theme_is_the_one_that_streamlit_would_send(section: str) -> None:
         page_sessions._put_theme(ours, section)
         page_sessions._populate_theme(streamlits, section)
         assert ours == streamlits
+
+
+class Local(WholeCallbacks, LocalScriptRunner):
+    """The runner of AppTest, which ours is but for that one runs in a portal."""
+
+    newest: ClassVar[Local]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        Local.newest = self
+
+
+class Interrupted(LocalScriptRunner):
+    """As Streamlit has it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        Local.newest = self  # type: ignore[assignment]
+
+
+def _two_clicks() -> None:
+    import streamlit as st
+    from streamlit.runtime.scriptrunner import RerunData
+
+    from tests.portal.test_page_sessions import Local
+
+    def work() -> None:
+        # The next click, while this one is worked on.
+        Local.newest.request_rerun(RerunData())
+        st.session_state["begun"] = True
+        st.session_state["done"] = True
+
+    st.button("Go", on_click=work)
+    st.text("done" if "done" in st.session_state else "lost")
+
+
+@pytest.mark.parametrize(("runner", "said"), [(Local, "done"), (Interrupted, "lost")])
+def test_a_click_is_worked_on_to_its_end_whatever_comes_next(
+    runner: type[LocalScriptRunner], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit's own runner shows that the test could fail."""
+    monkeypatch.setattr(app_test, "LocalScriptRunner", runner)
+    app = AppTest.from_function(_two_clicks).run()
+    app.button[0].click().run()
+    assert app.text[0].value == said
 
 
 class Transport:
