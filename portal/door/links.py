@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from papita_core.app import Papita
@@ -12,11 +9,12 @@ from papita_core.errors import AlreadyExists, InvalidInput, LinkRefused, PapitaE
 from papita_core.users.links import Invitation, PasswordReset
 from papita_core.users.service import User
 from portal import sign_in, wiring
+from portal.door.account_form import ask_account, new_account
 from portal.door.views import FORM, go_to
 from portal.new_password import ask_new_password, forget_new_password, new_password
 from portal.session import SignedIn, tab
 from portal.texts import N_, said, t, translated
-from portal.words import plain, show_field_error
+from portal.words import plain
 
 INVITE, RESET = "invite", "reset"
 ROLES = {
@@ -90,46 +88,26 @@ def _show_invitation(found: Invitation) -> None:
     st.markdown(translated(ROLES[found.role]))
     errors = tab().errors.get("link", {})
     st.session_state.setdefault("link_email", found.email or "")
-    with st.container(gap="small"):
-        _ask_account(errors)
+    ask_account("link", errors)
     st.button(
         t("Create account"), key="link_use", type="primary", width="stretch", on_click=_accept
     )
-
-
-def _ask_account(errors: Mapping[str, str]) -> None:
-    name = _field(t("Username"), "username", errors, autocomplete="username")
-    shown = _field(t("Display name"), "displayName", errors, autocomplete="name")
-    email = _field(
-        t("E-mail (optional)"),
-        "email",
-        errors,
-        autocomplete="email",
-    )
-    ask_new_password("link", errors, name, shown, email)
-
-
-def _field(label: str, name: str, errors: Mapping[str, str], **options: Any) -> str:
-    typed = st.text_input(label, key=f"link_{name}", **options)
-    if name in errors:
-        show_field_error(errors[name])
-    return typed or ""
 
 
 def _accept() -> None:
     link = opened()
     if link is None:
         return
-    password, errors = new_password("link")
+    new, errors = new_account("link")
     user: User | None = None
     if not errors:
         try:
             user = wiring.services().papita.links.accept(
                 link[1],
-                username=st.session_state.get("link_username") or "",
-                display_name=st.session_state.get("link_displayName") or "",
-                email=st.session_state.get("link_email") or "",
-                password=password,
+                username=new.username,
+                display_name=new.display_name,
+                email=new.email,
+                password=new.password,
             )
         except InvalidInput as error:
             errors = error.errors

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from papita_core.app import Papita
 from papita_core.errors import InvalidInput, PapitaError
-from papita_core.users.service import NewUser
 from papita_core.users.sign_up import APPROVAL, CLOSED
 from portal import wiring
+from portal.door.account_form import ask_account, new_account
 from portal.door.views import SIGN_UP, back_button, go_to, view
-from portal.new_password import ask_new_password, forget_new_password, new_password
+from portal.new_password import forget_new_password
 from portal.session import address, tab
 from portal.texts import N_, said, t, translated
-from portal.words import show_field_error
 
 ANSWERS = {
     "open": N_(
@@ -52,37 +48,16 @@ def show_sign_up(papita: Papita) -> None:
     if papita.policies.current().sign_up == APPROVAL:
         st.markdown(t("An administrator looks at each request before anybody can log in."))
     errors = tab().errors.get("sign_up", {})
-    with st.container(gap="small"):
-        _ask_account(errors)
+    ask_account("sign_up", errors)
     if "form" in errors:
         st.error(errors["form"], icon=":material/error:")
     st.button(t("Sign up"), key="sign_up_send", type="primary", width="stretch", on_click=_sign_up)
     back_button()
 
 
-def _ask_account(errors: Mapping[str, str]) -> None:
-    name = _field(t("Username"), "username", errors, autocomplete="username")
-    shown = _field(t("Display name"), "displayName", errors, autocomplete="name")
-    email = _field(t("E-mail (optional)"), "email", errors, autocomplete="email")
-    ask_new_password("sign_up", errors, name, shown, email)
-
-
-def _field(label: str, name: str, errors: Mapping[str, str], **options: Any) -> str:
-    typed = st.text_input(label, key=f"sign_up_{name}", **options)
-    if name in errors:
-        show_field_error(errors[name])
-    return typed or ""
-
-
 def _sign_up() -> None:
-    password, errors = new_password("sign_up")
+    new, errors = new_account("sign_up")
     if not errors:
-        new = NewUser(
-            st.session_state.get("sign_up_username") or "",
-            password,
-            st.session_state.get("sign_up_displayName") or "",
-            st.session_state.get("sign_up_email") or "",
-        )
         try:
             done = wiring.services().papita.sign_up.sign_up(new, address=address())
         except InvalidInput as error:
