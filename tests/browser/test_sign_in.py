@@ -5,11 +5,15 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import requests
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from alchat_core.client import AlChatClient
+from demo.provider.scripts import script_for
 from papita_core.actors import Actor
 from papita_core.users.models import SessionRow
 from papita_core.users.service import NewUser
@@ -154,17 +158,40 @@ def test_proving_oneself_changes_the_handle_and_keeps_other_tabs(
         signed_in(tab)
 
 
-def test_a_tab_that_follows_an_answer_is_shown_the_door_within_ten_seconds(
+def test_who_is_disabled_in_the_middle_of_an_answer_is_shown_the_door_and_the_answer_ends(
     house: System, visitor: BrowserContext
 ) -> None:
+    """Both within ten seconds, whatever the tab does; what was written stays."""
     page = arrive(visitor, house, "ben")
     choose_model(page, "stream-3000-20")
     ask(page, "A long one.")
     expect(answers(page).nth(1)).to_contain_text("quick brown potato")
     with house.papita() as papita:
         papita.users.set_disabled(Actor.operator(), "ben", True)
+    disabled_at = datetime.now(UTC)
     expect(page.get_by_role("button", name="Log in")).to_be_visible(timeout=10 * SECONDS)
     expect(answers(page)).to_have_count(0)
+    with house.papita() as papita:
+        papita.users.set_disabled(Actor.operator(), "ben", False)
+    token = user_token(house, "ben")
+    user = AlChatClient(house.alchat_url).as_user(lambda: token)
+    (conversation,) = user.conversations().items
+    answer = user.messages(conversation.id).items[-1]
+    assert answer.run is not None
+    run = user.run(answer.run.id)
+    assert run.state == "failed"
+    assert run.error is not None
+    assert run.error.code == "session-ended"
+    assert run.finished_at is not None
+    assert (run.finished_at - disabled_at).total_seconds() < 10
+    assert answer.content.startswith(script_for("stream-3000-20").text[:40])
+
+
+def user_token(house: System, name: str) -> str:
+    """What AL-Chat takes from this user."""
+    headers = {"Authorization": f"Bearer {house.access_token(name)}"}
+    path = f"{house.url}/api/projects/al-chat/launch"
+    return str(requests.post(path, headers=headers, timeout=60).json()["token"])
 
 
 def test_the_address_is_the_one_that_a_trusted_proxy_says(house: System, browser: Browser) -> None:
