@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -705,7 +705,7 @@ class DatabaseLog:
             (_START_RUN, names),
             (_END_RUN, ended),
             (_STORE_ANSWER, ended),
-            (_TOUCH, ended),
+            (_TOUCH, _touched(ended)),
             (ADD_TO_OUTBOX, owed),
         ]
         changes = [(many, rows) for many, rows in changes if rows]
@@ -726,6 +726,20 @@ class DatabaseLog:
             channel.entries = ()
         if owed:
             self._tell_spent()
+
+
+def _touched(ended: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One row for each conversation: of several answers to one question that end together, one
+    statement over all of them would take any, and one that was only compared has no model to give.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in ended:
+        known = found.get(row["conversation"], row)
+        found[row["conversation"]] = {
+            **row,
+            "good_model": row["good_model"] or known["good_model"],
+        }
+    return list(found.values())
 
 
 def _ended_row(channel: _Channel) -> dict[str, Any]:

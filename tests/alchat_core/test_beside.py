@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import permutations
 
 import pytest
 from conftest import ScriptedProvider, Service, follow_to_end, text_of, wait_until
@@ -24,6 +25,7 @@ from alchat_core.client import (
 )
 from alchat_core.db.migrate import migrate
 from alchat_core.db.tables import conversations, runs
+from alchat_core.runs.log import _touched
 from alchat_core.runs.rows import free_lane
 from demo.provider.scripts import script_for
 from tests.alchat_core.starter import Starter
@@ -96,6 +98,17 @@ def ids(answers: list[Sent]) -> tuple[str, ...]:
 
 def leaf(user: UserClient, conversation_id: str) -> str | None:
     return user.conversation(conversation_id).active_message_id
+
+
+def test_answers_that_end_together_leave_the_model_of_the_one_that_counts() -> None:
+    """One statement over the rows of one moment takes any of several for one conversation."""
+    first = {"conversation": "one", "now": 1, "good_model": "first"}
+    compared = {"conversation": "one", "now": 2, "good_model": None}
+    other = {"conversation": "two", "now": 3, "good_model": None}
+    for ended in permutations((first, compared, other)):
+        touched = {row["conversation"]: row["good_model"] for row in _touched(ended)}
+        assert touched == {"one": "first", "two": None}
+        assert len(_touched(ended)) == 2
 
 
 def test_three_answers_at_once_with_all_their_events(user: UserClient) -> None:

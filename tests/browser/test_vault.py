@@ -193,7 +193,7 @@ def test_an_access_token_made_on_the_page(page: Page, system: System) -> None:
     dialog.get_by_label("Name").fill("nightly script")
     dialog.get_by_text("See your credentials", exact=True).click()
     dialog.get_by_role("button", name="Create").click()
-    shown = dialog.get_by_text(re.compile(r"papita_pat_\w+")).first
+    shown = dialog.get_by_text(re.compile(r"papita_pat_[\w-]+")).first
     expect(shown).to_be_visible()
     token = shown.inner_text().strip()
 
