@@ -283,6 +283,9 @@ def test_an_answer_goes_on_under_a_dialog_and_is_followed_when_it_closes(
             expect(dialog).to_contain_text(first.run_id)
         else:
             page.get_by_role("heading", name="Covered").click()
+            # Keys are heard once all of the page is there, which is after the first words.
+            expect(page.locator(".st-key-al_chat_shortcuts")).to_be_attached()
+            page.wait_for_timeout(500)
             page.keyboard.press("?")
             expect(dialog).to_contain_text("Search chats")
         page.keyboard.press("Escape")
