@@ -106,7 +106,7 @@ def _accept() -> None:
                 link[1],
                 username=new.username,
                 display_name=new.display_name,
-                email=new.email,
+                email=new.email or "",
                 password=new.password,
             )
         except InvalidInput as error:
