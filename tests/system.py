@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import requests
+
 from papita_core.actors import TOKEN_SCOPES, Actor
 from papita_core.app import Papita, build
 from papita_core.settings import Settings
@@ -201,6 +203,14 @@ class System:
             return papita.access_tokens.create(
                 Actor.operator(), name="test", scopes=scopes or TOKEN_SCOPES, username=name
             ).token
+
+    def user_token(self, name: str) -> str:
+        """What AL-Chat takes from this user, for five minutes."""
+        headers = {"Authorization": f"Bearer {self.access_token(name)}"}
+        launch = f"{self.url}/api/projects/al-chat/launch"
+        answer = requests.post(launch, headers=headers, timeout=60)
+        answer.raise_for_status()
+        return str(answer.json()["token"])
 
     def provider(self, **behaviour: bool) -> None:
         """Makes the provider misbehave: `down=True`, `rejectKeys=True`."""

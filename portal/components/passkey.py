@@ -87,8 +87,13 @@ def passkey_button(
 
 def chosen(name: str) -> bool:
     """Whether the checkbox was ticked when the button called `name` was answered."""
-    sent: Any = getattr(st.session_state.get(f"passkey_{name}"), "answer", None)
-    return isinstance(sent, dict) and sent.get("chosen") is True
+    return _sent(name).get("chosen") is True
+
+
+def _sent(name: str) -> dict[str, Any]:
+    """What the browser has answered, or nothing; it may be anything."""
+    sent = getattr(st.session_state.get(f"passkey_{name}"), "answer", None)
+    return sent if isinstance(sent, dict) else {}
 
 
 def forget(name: str) -> None:
@@ -124,10 +129,10 @@ def _answered(name: str, on_answer: Callable[[Question, str], object]) -> None:
     asked = remembered(Asked)
     asked.problems.pop(name, None)
     question = asked.questions.pop(name, None)
-    sent: Any = getattr(st.session_state.get(f"passkey_{name}"), "answer", None)
-    number, text = (sent.get("number"), sent.get("text")) if isinstance(sent, dict) else (None, "")
+    sent = _sent(name)
+    text = sent.get("text", "")
     try:
-        if question is None or number != question.id or not isinstance(text, str):
+        if question is None or sent.get("number") != question.id or not isinstance(text, str):
             raise FactorRefused(TOO_LATE)
         on_answer(question, text)
     except PapitaError as error:

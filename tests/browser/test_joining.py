@@ -13,7 +13,6 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from papita_core.actors import Actor
 from papita_core.users.policies import SIGN_UP
-from papita_core.users.service import NewUser
 from papita_core.vault.service import NewCredential
 from tests.browser.people import (
     SECONDS,
@@ -23,6 +22,7 @@ from tests.browser.people import (
     cookie_is_set,
     expect_dashboard,
     expect_door,
+    let_in,
     open_al_chat,
     open_context,
     sign_in,
@@ -37,13 +37,9 @@ WRONG = "The user name or the password is not right."
 @pytest.fixture(scope="module")
 def admin(system: System, browser: Browser) -> Iterator[Page]:
     """The administrator's tab, on the Users page, who has just shown who they are."""
-    with system.papita() as papita:
-        user = papita.users.create(
-            Actor.operator(), NewUser("ana", PASSWORD, "Ana", role="administrator")
-        )
-        handle, _ = papita.sessions.redeem(papita.sessions.start(user.id).ticket)
+    system.add_user("ana", admin=True)
     with open_context(browser) as context:
-        context.add_cookies([{"name": "papita_session", "value": handle, "url": system.url}])
+        let_in(context, system, "ana")
         page = context.new_page()
         page.goto(f"{system.url}/users")
         expect(page.get_by_role("heading", name="Users")).to_be_visible(timeout=40 * SECONDS)

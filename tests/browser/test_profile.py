@@ -20,6 +20,7 @@ from tests.browser.people import (
     expect_dashboard,
     expect_door,
     idle,
+    let_in,
     open_context,
     session_cookie,
     sign_in,
@@ -44,11 +45,7 @@ def people(system: System) -> System:
 
 def arrive(context: BrowserContext, system: System, name: str, path: str = "") -> Page:
     """A fresh sign-in of this user, and the page that was asked for."""
-    with system.papita() as papita:
-        user = papita.users.by_username(name)
-        assert user is not None
-        handle, _ = papita.sessions.redeem(papita.sessions.start(user.id).ticket)
-    context.add_cookies([{"name": "papita_session", "value": handle, "url": system.url}])
+    let_in(context, system, name)
     page = context.new_page()
     page.goto(f"{system.url}/{path}")
     expect(page.get_by_role("button", name="Log out")).to_be_visible(timeout=40 * SECONDS)
@@ -150,13 +147,7 @@ def test_theme_and_time_zone_go_with_the_user_to_every_page_and_browser(
 def test_the_data_come_as_one_archive_with_the_chats(people: System, browser: Browser) -> None:
     context = open_context(browser)
     page = arrive(context, people, "dora", "profile?section=data")
-    token = people.access_token("dora")
-    begin = requests.post(
-        f"{people.url}/api/projects/al-chat/launch",
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=60,
-    ).json()
-    chats = {"Authorization": f"Bearer {begin['token']}"}
+    chats = {"Authorization": f"Bearer {people.user_token('dora')}"}
     made = f"{people.alchat_url}/api/conversations"
     assert requests.post(made, json={"title": "Dora's"}, headers=chats, timeout=10).ok
     page.get_by_role("button", name="Download my data").click()
@@ -191,13 +182,7 @@ def test_while_al_chat_is_away_it_is_told_when_it_comes_back(
         with system.papita() as papita:
             for name, role in (("root", "administrator"), ("fay", "member")):
                 papita.users.create(Actor.operator(), NewUser(name, PASSWORD, role=role))
-        token = system.access_token("fay")
-        begin = requests.post(
-            f"{system.url}/api/projects/al-chat/launch",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=60,
-        ).json()
-        chats = {"Authorization": f"Bearer {begin['token']}"}
+        chats = {"Authorization": f"Bearer {system.user_token('fay')}"}
         made = f"{system.alchat_url}/api/conversations"
         assert requests.post(made, json={"title": "Fay's"}, headers=chats, timeout=10).ok
         system.stop("alchat")

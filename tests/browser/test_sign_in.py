@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import requests
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from alchat_core.client import AlChatClient
@@ -173,7 +172,7 @@ def test_who_is_disabled_in_the_middle_of_an_answer_is_shown_the_door_and_the_an
     expect(answers(page)).to_have_count(0)
     with house.papita() as papita:
         papita.users.set_disabled(Actor.operator(), "ben", False)
-    token = user_token(house, "ben")
+    token = house.user_token("ben")
     user = AlChatClient(house.alchat_url).as_user(lambda: token)
     (conversation,) = user.conversations().items
     answer = user.messages(conversation.id).items[-1]
@@ -185,13 +184,6 @@ def test_who_is_disabled_in_the_middle_of_an_answer_is_shown_the_door_and_the_an
     assert run.finished_at is not None
     assert (run.finished_at - disabled_at).total_seconds() < 10
     assert answer.content.startswith(script_for("stream-3000-20").text[:40])
-
-
-def user_token(house: System, name: str) -> str:
-    """What AL-Chat takes from this user."""
-    headers = {"Authorization": f"Bearer {house.access_token(name)}"}
-    path = f"{house.url}/api/projects/al-chat/launch"
-    return str(requests.post(path, headers=headers, timeout=60).json()["token"])
 
 
 def test_the_address_is_the_one_that_a_trusted_proxy_says(house: System, browser: Browser) -> None:
