@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Final
 
@@ -44,6 +46,8 @@ class Session(AppSession):
         self._gathering = threading.Lock()
         # What a script has drawn since the loop was last told to look: who drew it, and what.
         self._drawn: list[tuple[ScriptRunner | None, ForwardMsg]] | None = None
+        # The begin of a run that has drawn nothing yet.
+        self._beginning: Callable[[], None] | None = None
 
     def _on_scriptrunner_event(
         self,
@@ -55,7 +59,22 @@ class Session(AppSession):
     ) -> None:
         """From the script's thread. The loop is told of the first of several messages alone, and
         takes those that follow it with it.
+
+        A browser looks at all of its page when a run begins. So it hears of a run with the first
+        thing that is drawn, and not of one that ends before: a callback has asked for another.
         """
+        beginning, self._beginning = self._beginning, None
+        if event is ScriptRunnerEvent.SCRIPT_STARTED:
+            with self._gathering:
+                self._drawn = None
+            self._beginning = partial(
+                super()._on_scriptrunner_event, sender, event, forward_msg, *given, **more
+            )
+            return
+        if beginning is not None:
+            if event is ScriptRunnerEvent.SCRIPT_STOPPED_FOR_RERUN:
+                return
+            beginning()
         if event is not ScriptRunnerEvent.ENQUEUE_FORWARD_MSG or forward_msg is None:
             with self._gathering:
                 self._drawn = None  # what comes after this event stays after it
@@ -134,7 +153,54 @@ class WholeCallbacks(ScriptRunner):
             super()._maybe_handle_execution_control_request()
 
 
-class Runner(WholeCallbacks):
+_here = threading.local()
+
+
+class HeardClicks(WholeCallbacks):
+    """Streamlit lets no fragment end the run of another, so that a click in one waits until the
+    other is finished. Of one that goes on for long a click runs the whole page instead.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._runs_whole = False
+
+    def _run_script(self, rerun_data: RerunData) -> None:
+        _here.runner = self
+        super()._run_script(rerun_data)
+
+    def request_rerun(self, rerun_data: RerunData) -> bool:
+        return super().request_rerun(self._whole_page(rerun_data))
+
+    @contextmanager
+    def running_whole(self) -> Iterator[None]:
+        self._runs_whole = True
+        requests = self._requests
+        with requests._lock:
+            # What came before.
+            requests._rerun_data = self._whole_page(requests._rerun_data)
+        try:
+            yield
+        finally:
+            self._runs_whole = False
+
+    def _whole_page(self, wanted: RerunData) -> RerunData:
+        if not self._runs_whole or wanted.is_auto_rerun:
+            return wanted
+        return replace(
+            wanted, fragment_id=None, fragment_id_queue=[], is_fragment_scoped_rerun=False
+        )
+
+
+def whole_page_on_click() -> AbstractContextManager[None]:
+    """For a fragment that goes on for long: meanwhile a click in another one runs the whole page,
+    and ends this one with it.
+    """
+    runner: HeardClicks | None = getattr(_here, "runner", None)
+    return nullcontext() if runner is None else runner.running_whole()
+
+
+class Runner(HeardClicks):
     """Runs a script while it has a turn."""
 
     def _run_script(self, rerun_data: RerunData) -> None:

@@ -6,6 +6,7 @@ Served by `python -m portal`; `create_app` builds it over services that exist al
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -34,6 +35,7 @@ from portal.pictures import picture_routes
 from portal.preloads import Preloads
 from portal.proxies import behind_proxies
 from portal.texts import said, translated
+from portal.turns import turns
 from portal.warm_up import warm_up
 from portal.wiring import ROOT, Services
 
@@ -62,12 +64,14 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
     @asynccontextmanager
     async def lifespan(_: st.App) -> AsyncIterator[None]:
         await run_in_threadpool(warm_up)
+        turns.pass_through(asyncio.get_running_loop())
         # What exists by now stays; later collections need not walk over it.
         gc.collect()
         gc.freeze()
         if on_ready is not None:
             on_ready()
         yield
+        turns.pass_through(None)
 
     pages = Preloads(st.App(ROOT / "Home.py", on_script_error=_explain, lifespan=lifespan))
     own = Starlette(routes=own_routes(services), exception_handlers={HTTPException: http_problem})

@@ -6,17 +6,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from papita_core.actors import Actor
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database
+from papita_core.db import Database, Prepared, table_of
 from papita_core.errors import NotFound, ProjectDisabled
 from papita_core.grants.models import GrantRow, LeaseRow
 from papita_core.grants.user_tokens import UserToken, UserTokens
 from papita_core.projects.catalogue import PROJECTS, Project
 from papita_core.projects.models import ProjectState
+
+_STATE = table_of(ProjectState)
+_DISABLED = Prepared(
+    select(_STATE.c.project_id).where(
+        _STATE.c.project_id == bindparam("which"), _STATE.c.disabled_at.is_not(None)
+    )
+)
 
 
 class ProjectRunner(Protocol):
@@ -65,8 +72,7 @@ class ProjectService:
     def is_disabled(self, project_id: str) -> bool:
         """Whether an administrator has switched the project off."""
         with self._database.read() as session:
-            state = session.get(ProjectState, project_id)
-            return state is not None and state.disabled_at is not None
+            return _DISABLED.first(session, {"which": project_id}) is not None
 
     def states(self, actor: Actor) -> list[State]:
         """Every project of the catalogue, in its order."""

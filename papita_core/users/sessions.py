@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, new_id, table_of
+from papita_core.db import Database, Prepared, new_id, table_of
 from papita_core.errors import SignInRefused, TicketRefused, Unauthenticated
 from papita_core.grants.models import LeaseRow
 from papita_core.settings import Settings
@@ -134,7 +134,7 @@ class SessionService:
                 update(UserRow).where(UserRow.id == user_id).values(last_sign_in_at=now)
             )
             session.flush()
-            found = session.execute(_BY_ID, {"which": row.id, **self._times()}).one_or_none()
+            found = _BY_ID.first(session, {"which": row.id, **self._times()})
             if found is None:
                 raise SignInRefused
             details = {"method": method, "address": row.address}
@@ -162,10 +162,7 @@ class SessionService:
                 .returning(SessionRow.id),
                 execution_options={"synchronize_session": False},
             )
-            found = (
-                session_id
-                and session.execute(_BY_ID, {"which": session_id, **self._times()}).one_or_none()
-            )
+            found = session_id and _BY_ID.first(session, {"which": session_id, **self._times()})
             if not found:
                 raise TicketRefused
             return handle, _to_session(found)
@@ -311,9 +308,9 @@ class SessionService:
         now = self._clock()
         return {"now": now, "idle_since": now - self._idle}
 
-    def _find(self, query: Select[Any], which: str, *, seen: bool) -> SignInSession | None:
+    def _find(self, query: Prepared, which: str, *, seen: bool) -> SignInSession | None:
         with self._database.read() as session:
-            row = session.execute(query, {"which": which, **self._times()}).one_or_none()
+            row = query.first(session, {"which": which, **self._times()})
         if row is None:
             return None
         found = _to_session(row)
@@ -363,8 +360,12 @@ _LIVE: Select[Any] = (
         _SESSION.c.ticket_hash,
         select(_PREFERENCE.c.value)
         .where(_PREFERENCE.c.user_id == _SESSION.c.user_id, _PREFERENCE.c.name == APPEARANCE)
-        .scalar_subquery(),
-        select(_POLICY.c.value).where(_POLICY.c.name == SECOND_FACTOR).scalar_subquery(),
+        .scalar_subquery()
+        .label("appearance"),
+        select(_POLICY.c.value)
+        .where(_POLICY.c.name == SECOND_FACTOR)
+        .scalar_subquery()
+        .label("policy"),
     )
     .select_from(_SESSION)
     .join(_USER, _USER.c.id == _SESSION.c.user_id)
@@ -376,8 +377,8 @@ _LIVE: Select[Any] = (
         _USER.c.awaits_approval_since.is_(None),
     )
 )
-_BY_ID = _LIVE.where(_SESSION.c.id == bindparam("which"))
-_BY_HANDLE = _LIVE.where(_SESSION.c.handle_hash == bindparam("which"))
+_BY_ID = Prepared(_LIVE.where(_SESSION.c.id == bindparam("which")))
+_BY_HANDLE = Prepared(_LIVE.where(_SESSION.c.handle_hash == bindparam("which")))
 _OF_USER = _LIVE.where(_SESSION.c.user_id == bindparam("which")).order_by(
     _SESSION.c.last_seen_at.desc()
 )

@@ -8,12 +8,13 @@ from uuid import uuid4
 import streamlit as st
 from streamlit.typing import ChatInputValue
 
-from alchat_core.client import AlChatError, UserClient
+from alchat_core.client import AlChatError, Sent, UserClient
 from papita_core.errors import PapitaError
 from portal.chat.attachments import UPLOADING, begin_uploads, outgoing, wait_for_uploads
 from portal.chat.choices import choices
 from portal.chat.dictation import begin, recorded
 from portal.chat.drafts import drafts
+from portal.chat.exchange import draw_alone
 from portal.chat.models import picked
 from portal.chat.queued import next_message, queue
 from portal.chat.recordings import Recording, dictation
@@ -39,7 +40,12 @@ def send() -> None:
     text = text or ", ".join(file.name for file in files)
     if text:
         drafts().taken(place)
-        _send(Unsent(place, text, chosen_model(), str(uuid4()), "", "", files, compared_models()))
+        message = Unsent(
+            place, text, chosen_model(), str(uuid4()), "", "", files, compared_models()
+        )
+        sent = _send(message)
+        if sent is not None:
+            draw_alone(message, sent)
 
 
 def send_again() -> None:
@@ -49,13 +55,14 @@ def send_again() -> None:
         _send(unsent)
 
 
-def _send(message: Unsent) -> None:
+def _send(message: Unsent) -> Sent | None:
+    """None if AL-Chat has not taken it; then the tab knows why."""
     state = tab()
     state.unsent = None
     try:
         if message.files and begin_uploads(message):
             state.unsent = message
-            return
+            return None
         user = client()
         if message.conversation_id is None:
             message.conversation_id = user.create_conversation(**choices().of_new()).id
@@ -77,12 +84,13 @@ def _send(message: Unsent) -> None:
         problem = problem_of(error)
         if problem.code == "run-active":
             queue().add(message)
-            return
+            return None
         message.problem, message.code = problem.sentence, problem.code
         state.unsent = message
-        return
+        return None
     for number, model in enumerate(message.others):
         _ask_beside(user, sent.user_message_id, model, f"{message.idempotency_key}-{number}")
+    return sent
 
 
 def _ask_beside(user: UserClient, question: str, model: str | None, key: str | None = None) -> None:
@@ -146,8 +154,8 @@ def try_again(user_message_id: str, beside: str | None = None) -> None:
 
 
 def stop(run_ids: Sequence[str]) -> None:
-    """Ends the runs and with them the provider's streams."""
-    for run_id in run_ids:
+    """Ends the runs, else those that this tab follows, and with them the provider's streams."""
+    for run_id in run_ids or list(tab().following):
         try:
             client().cancel(run_id)
         except (AlChatError, PapitaError) as error:

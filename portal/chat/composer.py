@@ -13,6 +13,7 @@ from portal.chat.attachments import MEGABYTES
 from portal.chat.choices import Prices
 from portal.chat.dictation import show_dictation
 from portal.chat.drafts import asked_assistant, keep_draft
+from portal.chat.follow import show_that_it_is_written
 from portal.chat.models import choose_model
 from portal.chat.questions import show_questions
 from portal.chat.queued import queue
@@ -20,6 +21,10 @@ from portal.chat.view import View
 from portal.session import SignedIn, remembered
 from portal.texts import t
 from portal.words import typed
+
+STYLE = """<style>
+.st-key-al_chat_stop { display: none; }
+</style>"""
 
 
 @dataclass(slots=True)
@@ -39,6 +44,8 @@ def show_composer(user: SignedIn, view: View) -> bool:
         library.show_assistant(view)
         comparing.show_compared(view)
         show_dictation(view)
+        if view.active is not None:
+            show_that_it_is_written()
     # Not within `st.bottom`: only where Streamlit puts it itself does the page keep to its end.
     st.chat_input(
         t("Message AL-Chat"),
@@ -62,15 +69,16 @@ def show_composer(user: SignedIn, view: View) -> bool:
         # Here and not in the header, which is far away at the end of a long conversation.
         show_questions(view)
         opened = _menu(view)
-        if view.active is not None:
-            st.button(
-                t("Stop"),
-                icon=":material/stop_circle:",
-                key="al_chat_stop",
-                on_click=stop,
-                args=([one.run.id for one in view.writing if one.run],),
-            )
+        # Always there, since an answer may be drawn before the page is; seen while one is written.
+        st.button(
+            t("Stop"),
+            icon=":material/stop_circle:",
+            key="al_chat_stop",
+            on_click=stop,
+            args=([one.run.id for one in view.writing if one.run],),
+        )
     with st.bottom:
+        st.html(STYLE)
         keep_draft(user, view, _asked_assistant)
     if opened is not None:
         opened()

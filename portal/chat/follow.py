@@ -37,9 +37,21 @@ TURN_SECONDS = 0.04
 # A page that was just opened is still loading what it needs to draw code or tables. Updates that
 # come faster than it can finish put it off for as long as React lets them: five seconds.
 SETTLE_SECONDS = 0.8
-# For each page that follows answers in this process: from 25 on they are drawn less often, since
+# For each page that follows answers in this process: from 17 on they are drawn less often, since
 # together they would keep the interpreter busy.
-SHARE_SECONDS = 0.002
+SHARE_SECONDS = 0.003
+# An answer that is drawn alone stays so for as long; with more than these in the process until it
+# is complete.
+ALONE_SECONDS = 1.0
+FEW = 8
+# How much longer than a first word more words may take, and the page after the last ones.
+PATIENCE_SECONDS = 0.3
+WHOLE_PAGE_SECONDS = 1.0
+# What is on the page at any time, and is to be seen while an answer is written, or not then.
+WRITTEN = """<style>
+.st-key-al_chat_stop.st-key-al_chat_stop { display: flex; }
+.st-key-al_chat_welcome { display: none; }
+</style>"""
 
 
 @dataclass(slots=True)
@@ -59,7 +71,7 @@ class _Track:
         try:
             if timeout == 0:
                 return self.events.wait(0)
-            with turns.pause():
+            with turns.pause(PATIENCE_SECONDS if self.begun else None):
                 return self.events.wait(timeout)
         except AlChatError as error:
             self.problem = problem_of(error)
@@ -75,6 +87,11 @@ class _Track:
     def draw(self) -> bool:
         """Whether there was anything to draw."""
         return self.answer is not None and self.answer.draw()
+
+    @property
+    def begun(self) -> bool:
+        """Whether its first words are there, so that there is time for the next ones."""
+        return self.answer is None or self.answer.begun
 
     @property
     def going(self) -> bool:
@@ -96,6 +113,11 @@ class _Followers:
         """Seconds between two drawings of one page that keep all of them from being late."""
         return self.count * SHARE_SECONDS
 
+    @property
+    def few(self) -> bool:
+        """Whether there is time for more than the answers."""
+        return self.count <= FEW
+
     @contextmanager
     def one_more(self) -> Iterator[None]:
         with self._lock:
@@ -113,9 +135,12 @@ _followers = _Followers()
 class Live:
     """The answers in motion, from before the page is drawn: their first words need not wait for
     that. Mostly it is one; several stand side by side. Without any, nothing of this does anything.
+
+    `alone`: the rest of the page is from before. It is drawn anew once there is time for it.
     """
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], *, alone: bool = False) -> None:
+        self._alone = alone
         self._tracks = {message.id: _Track(message) for message in messages}
         self._settle = 0.0
 
@@ -172,8 +197,13 @@ class Live:
         except (AlChatError, Unauthenticated) as error:
             for track in drawn:
                 track.problem = track.problem or problem_of(error)
+        # The last words of others come before all that is drawn now.
+        with turns.pause(WHOLE_PAGE_SECONDS):
+            pass
         if drawn and not any(track.problem for track in tracks):
             tab().following.clear()
+            st.rerun()
+        if self._alone:
             st.rerun()
         told = set()
         for track in tracks:
@@ -183,7 +213,7 @@ class Live:
                 _broken_off(track.container, problem)
 
     def _until_the_end(self, tracks: Sequence[_Track]) -> None:
-        checked = time.monotonic()
+        checked = begun = time.monotonic()
         while going := [track for track in tracks if track.going]:
             timeout = WAIT_SECONDS if len(going) == 1 else TURN_SECONDS
             arrived = [track.arrived(timeout) for track in going]
@@ -191,13 +221,20 @@ class Live:
             for track, events in zip(going, arrived, strict=True):
                 track.take(events)
             drawn = [track.draw() for track in going]
-            if any(drawn):
+            if any(drawn) and (self._settle > FRAME_SECONDS or all(one.begun for one in going)):
                 if any(track.going for track in going):
                     _rest(going, max(self._settle, _followers.pause))
                 self._settle /= 2
+            if self._alone and time.monotonic() - begun > ALONE_SECONDS and _followers.few:
+                st.rerun()
             if time.monotonic() - checked > CHECK_SECONDS:
                 checked = time.monotonic()
                 _still_there(quiet=not any(arrived))
+
+
+def show_that_it_is_written() -> None:
+    """Shows what the page has for that time only, `Stop` say."""
+    st.html(WRITTEN)
 
 
 def moved_on(view: View, seen: Iterable[Conversation]) -> bool:
@@ -259,9 +296,9 @@ def _rest(tracks: Sequence[_Track], least: float) -> None:
     seconds = max(least, *(one.answer.pause for one in tracks if one.answer is not None))
     for one in tracks:
         if one.events is not None:
-            one.events.gap = seconds / 2 if seconds > FRAME_SECONDS else 0.0
+            one.events.gap = seconds if seconds > FRAME_SECONDS else 0.0
     while seconds > 0 and track.events is not None:
-        with turns.pause():
+        with turns.pause(PATIENCE_SECONDS):
             track.events.rest(min(seconds, WAIT_SECONDS))
         seconds -= WAIT_SECONDS
         tab()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import streamlit as st
@@ -15,19 +16,24 @@ from portal.chat.attachments import UPLOADING, show_outgoing
 from portal.chat.comparing import show_side_by_side
 from portal.chat.dictation import show_recording
 from portal.chat.earlier import show_earlier
-from portal.chat.follow import Live
+from portal.chat.exchange import ANSWER, QUESTION, Exchange
+from portal.chat.follow import Live, show_that_it_is_written
 from portal.chat.markdown import asked
 from portal.chat.problems import show_continue, show_problem, start_if_wanted
+from portal.chat.queued import queue
 from portal.chat.recordings import dictation
+from portal.chat.shelves import shelves
 from portal.chat.steering import Steering
 from portal.chat.toolbar import show_answer_bar, show_question
 from portal.chat.view import Problem, View
 from portal.chat.window import Window
+from portal.page_sessions import whole_page_on_click
 from portal.pictures import address
 from portal.session import Place, SignedIn, remembered, tab
 from portal.texts import t, translated
 from portal.words import plain
 
+WELCOME = "al_chat_welcome"
 AVATARS = {"user": ":material/person:", "assistant": address(wiring.MARK)}
 
 
@@ -35,12 +41,14 @@ def show_messages(user: SignedIn, view: View, live: Live) -> None:
     """The history, from its end upwards: that is what is on the screen."""
     start_if_wanted()
     remembered(Steering).redraw = False
+    exchange = remembered(Exchange)
+    exchange.begin_anew()
     top = st.empty()
     if view.problem is not None:
         with top.container():
             show_problem(user, view.problem)
     elif not view.messages and tab().unsent is None:
-        with top.container():
+        with top.container(key=WELCOME):
             _show_welcome(user)
     places = _Places()
     first = view.messages[0].id if view.messages else ""
@@ -50,6 +58,9 @@ def show_messages(user: SignedIn, view: View, live: Live) -> None:
     ]
     _show_unsent(user, places)
     _show_unheard(user, view, places)
+    if _may_be_drawn_alone(view):
+        _show_next(places)
+        exchange.ready = True
     places.clear_the_rest()
     for message, bubble in reversed(bubbles):
         last = message is view.messages[-1]
@@ -100,6 +111,15 @@ class _Places:
         self._now.append(Place(drawn, kind))
         return kind
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._now)
+
+    def next(self) -> None:
+        """Takes a place for what will be drawn there alone, as a bubble of the second kind."""
+        self._now.append(Place("", 1))
+
     def clear_the_rest(self) -> None:
         left = self._before[len(self._now) :]
         for _ in left:
@@ -125,15 +145,64 @@ def _show_welcome(user: SignedIn) -> None:
 
 
 def _drawn(message: Message, view: View) -> str:
+    """What is drawn at the place of this message."""
+    last = message is view.messages[-1]
+    return _name((view.compared if last else ()) or [message], last=last)
+
+
+def _name(messages: Sequence[Message], *, last: bool) -> str:
     """An answer that is continued is another one to draw: what stood below it goes. So is one that
     was the last: it has fewer pieces now.
     """
-    last = message is view.messages[-1]
-    drawn = [
-        f"{one.id} {one.run.id if one.run else ''}"
-        for one in (view.compared if last else ()) or [message]
-    ]
+    drawn = [f"{one.id} {one.run.id if one.run else ''}" for one in messages]
     return " ".join([*drawn, "last"] if last else drawn)
+
+
+def _may_be_drawn_alone(view: View) -> bool:
+    """Whether one more message changes nothing of the page but its end."""
+    if view.problem is not None or view.compared or view.writing or tab().unsent is not None:
+        return False
+    if remembered(Window).pages or remembered(Steering).edited:
+        return False
+    if queue().of(view.conversation_id) or dictation().of(view.conversation_id):
+        return False
+    last = view.messages[-1] if view.messages else None
+    return last is None or (last.run is not None and last.run.state == "completed")
+
+
+def _show_next(places: _Places) -> None:
+    """Two places that are empty until a message is sent."""
+    number = places.count
+    places.next()
+    st.fragment(_show_next_question, key=QUESTION)()
+    places.next()
+    st.fragment(_show_next_answer, key=ANSWER)(number)
+
+
+def _show_next_question() -> None:
+    message = remembered(Exchange).question
+    if message is None:
+        st.empty()
+        return
+    with st.chat_message("user", avatar=AVATARS["user"]):
+        show_question(View(message.conversation_id), message)
+
+
+def _show_next_answer(number: int) -> None:
+    """Follows the answer until the whole page is to be drawn; `number` is the question's place."""
+    exchange = remembered(Exchange)
+    question, answer = exchange.question, exchange.answer
+    if question is None or answer is None or answer.run is None:
+        st.empty()
+        return
+    # The page finds both where they are, and draws on.
+    drawn = Place(_name([question], last=False), 1), Place(_name([answer], last=True), 1)
+    tab().places = (*tab().places[:number], *drawn, *tab().places[number + 2 :])
+    shelves().watched = answer.run.id
+    with whole_page_on_click(), Live([answer], alone=True) as live:
+        live.begin(answer, st.chat_message("assistant", avatar=AVATARS["assistant"]))
+        show_that_it_is_written()
+        live.follow()
 
 
 def _show_earlier_message(user: SignedIn, view: View, message: Message) -> None:

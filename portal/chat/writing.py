@@ -20,6 +20,8 @@ from portal.texts import t
 FRAME_SECONDS = 0.05
 # Thoughts are folded away: who opens them reads more slowly than that.
 THOUGHTS_SECONDS = 0.25
+# So many characters are there without delay, however many others are writing.
+FIRST_WORDS = 20
 # A block that has grown long is redrawn less often, so that its bytes stay in bounds.
 BYTES_PER_SECOND = 120_000
 
@@ -106,6 +108,11 @@ class LiveAnswer:
     def pause(self) -> float:
         """Seconds until the next drawing is worth its bytes."""
         return max(FRAME_SECONDS, self._writer.pause if self._writer else 0.0)
+
+    @property
+    def begun(self) -> bool:
+        """Whether its first words are there, or thoughts, which are read more slowly."""
+        return len(self._state.text) > FIRST_WORDS or bool(self._state.thoughts)
 
     def take(self, event: Event) -> None:
         """Keeps what the event says; text and thoughts are drawn by `draw`."""

@@ -1,7 +1,11 @@
 // Keys that do what a click elsewhere on the page does, and "?" for the list of them.
 const FIELD = "input, textarea, select, [contenteditable=true]"
 
-const click = selector => document.querySelector(selector)?.click()
+// `Stop` is on the page at any time, and hidden while there is nothing to stop.
+function click(selector) {
+  const button = document.querySelector(selector)
+  if (button?.checkVisibility()) button.click()
+}
 const focus = selector => document.querySelector(selector)?.focus()
 
 function toggleSidebar() {

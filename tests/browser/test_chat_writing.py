@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.browser.people import (
     SECONDS,
@@ -307,6 +308,50 @@ def test_what_is_on_the_page_is_not_built_anew_by_the_next_message(page: Page) -
     assert page.evaluate(f"{PARTS}.filter(part => !part.seen).map(part => part.outerHTML)") == []
     expect(stop(page)).to_have_count(0)
     assert page.evaluate(f"{PARTS}.filter(part => !part.seen).map(part => part.outerHTML)") == []
+
+
+def test_what_was_just_sent_is_drawn_alone_and_the_page_follows(page: Page) -> None:
+    """Two fragments draw question and answer; the whole page draws on, in the same bubbles."""
+    frames: list[bytes | str] = []
+
+    def keep(frame: bytes | str) -> None:
+        frames.append(frame)
+
+    page.on("websocket", lambda socket: socket.on("framereceived", keep))
+    page.reload()
+    choose_model(page, "echo")
+    ask(page, "The first one")
+    expect(answers(page)).to_have_count(2)
+    expect(stop(page)).to_have_count(0)
+    choose_model(page, "stream-100-40")
+    idle(page)
+    frames.clear()
+    ask(page, "The second one")
+    expect(answers(page).nth(3)).to_contain_text("The quick brown potato")
+    expect(stop(page)).to_be_visible()
+    bubbles = "[...document.querySelectorAll('[data-testid=\"stChatMessage\"]')].slice(2)"
+    page.evaluate(f"{bubbles}.forEach(bubble => {{ bubble.seen = true }})")
+    expect(stop(page)).to_have_count(0)
+    drawn = _drawn_by(frames, "The second one")
+    assert len(drawn[0]) == 2
+    assert drawn[1:] == [[]] * len(drawn[1:])
+    assert drawn[1:]
+    assert page.evaluate(f"{bubbles}.map(bubble => bubble.seen)") == [True, True]
+
+
+def _drawn_by(frames: list[bytes | str], text: str) -> list[list[str]]:
+    """Of each run that has drawn this text, the fragments; none for the whole page."""
+    found: list[list[str]] = []
+    fragments: list[str] = []
+    for frame in frames:
+        if isinstance(frame, str):
+            continue
+        message = ForwardMsg.FromString(frame)
+        if message.HasField("new_session"):
+            fragments = list(message.metadata.run.fragment_ids)
+        if message.delta.new_element.markdown.body == text:
+            found.append(fragments)
+    return found
 
 
 def test_a_tool_server_is_kept_with_what_is_wrong_at_its_field(page: Page, system: System) -> None:

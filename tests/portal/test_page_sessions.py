@@ -19,7 +19,7 @@ from streamlit.testing.v1.local_script_runner import LocalScriptRunner
 
 from portal import page_sessions
 from portal.kept_messages import KeptMessages
-from portal.page_sessions import AT_ONCE, Gathering, Session, WholeCallbacks
+from portal.page_sessions import AT_ONCE, Gathering, HeardClicks, Session
 
 DRAWN = ScriptRunnerEvent.ENQUEUE_FORWARD_MSG
 
@@ -110,6 +110,39 @@ def test_a_script_that_was_replaced_draws_nothing_any_more(session: Session, loo
     assert queued(session) == ["2"]
 
 
+def test_a_run_begins_with_what_it_draws_and_not_at_all_if_it_ends_before(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    def hear(_self: Session, _sender: object, event: ScriptRunnerEvent, *_: object) -> None:
+        heard.append(event.name)
+
+    monkeypatch.setattr(AppSession, "_on_scriptrunner_event", hear)
+    runner, begins = session._scriptrunner, ScriptRunnerEvent.SCRIPT_STARTED
+    # A callback that asks for another run.
+    session._on_scriptrunner_event(runner, begins)
+    session._on_scriptrunner_event(runner, ScriptRunnerEvent.SCRIPT_STOPPED_FOR_RERUN)
+    session._on_scriptrunner_event(runner, begins)
+    assert heard == []
+    session._on_scriptrunner_event(runner, DRAWN, element(1))
+    assert heard == ["SCRIPT_STARTED"]
+    session._on_scriptrunner_event(runner, DRAWN, element(2))
+    session._on_scriptrunner_event(runner, ScriptRunnerEvent.SCRIPT_STOPPED_FOR_RERUN)
+    # One that draws nothing, and one after which the session is taken down.
+    for end in (ScriptRunnerEvent.SCRIPT_STOPPED_WITH_SUCCESS, ScriptRunnerEvent.SHUTDOWN):
+        session._on_scriptrunner_event(runner, begins)
+        session._on_scriptrunner_event(runner, end)
+    assert heard == [
+        "SCRIPT_STARTED",
+        "SCRIPT_STOPPED_FOR_RERUN",
+        "SCRIPT_STARTED",
+        "SCRIPT_STOPPED_WITH_SUCCESS",
+        "SCRIPT_STARTED",
+        "SHUTDOWN",
+    ]
+
+
 class Runtime:
     """Streamlit's runtime with one session, whose browser goes away after `takes` messages."""
 
@@ -180,8 +213,8 @@ def test_the_theme_is_the_one_that_streamlit_would_send(section: str) -> None:
         assert ours == streamlits
 
 
-class Local(WholeCallbacks, LocalScriptRunner):
-    """The runner of AppTest, which ours is but for that one runs in a portal."""
+class Local(HeardClicks, LocalScriptRunner):
+    """The runner of AppTest, which ours is but for that one runs in a portal, and in its turn."""
 
     newest: ClassVar[Local]
 
@@ -223,6 +256,48 @@ def test_a_click_is_worked_on_to_its_end_whatever_comes_next(
     app = AppTest.from_function(_two_clicks).run()
     app.button[0].click().run()
     assert app.text[0].value == said
+
+
+def _click_elsewhere() -> None:
+    import streamlit as st
+    from streamlit.runtime.scriptrunner import RerunData
+
+    from portal.page_sessions import whole_page_on_click
+    from tests.portal.test_page_sessions import Local
+
+    @st.fragment(key="other")
+    def other() -> None:
+        st.session_state["other"] = True
+
+    @st.fragment(key="long")
+    def long() -> None:
+        if not st.session_state.pop("sent", False):
+            return
+        with whole_page_on_click():
+            fragments = Local.newest._fragment_storage._fragments  # type: ignore[attr-defined]
+            Local.newest.request_rerun(RerunData(fragment_id=next(iter(fragments))))
+            st.session_state["goes_on"] = True
+            st.session_state["ended_by_itself"] = True
+
+    def send() -> None:
+        st.session_state["sent"] = True
+        st.rerun("long")
+
+    other()
+    long()
+    st.button("Send", on_click=send)
+    st.session_state["runs"] = st.session_state.get("runs", 0) + 1
+
+
+@pytest.mark.parametrize(("runner", "heard"), [(Local, True), (Interrupted, False)])
+def test_a_click_in_another_fragment_ends_one_that_goes_on_for_long(
+    runner: type[LocalScriptRunner], heard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_test, "LocalScriptRunner", runner)
+    app = AppTest.from_function(_click_elsewhere).run()
+    app.button[0].click().run()
+    assert ("ended_by_itself" not in app.session_state) is heard
+    assert app.session_state["runs"] == (2 if heard else 1)
 
 
 class Transport:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -65,6 +66,81 @@ def test_who_waits_longest_is_next(turns: Turns, two_at_work: list[Page]) -> Non
     third.end()
     assert fourth.works.wait(5)
     fourth.end()
+
+
+class Waits(threading.Thread):
+    """Begins with a turn, pauses it, and then notes when it goes on."""
+
+    def __init__(self, turns: Turns, notes: list[str], name: str, patience: float | None) -> None:
+        super().__init__(daemon=True, name=name)
+        self._turns, self._notes, self._patience = turns, notes, patience
+        self.waits, self.may_go_on = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        with self._turns.one():
+            with self._turns.pause(self._patience):
+                self.waits.set()
+                self.may_go_on.wait(10)
+            self._notes.append(self.name)
+
+
+@pytest.mark.parametrize(("patience", "order"), [(None, ["early", "late"]), (5, ["late", "early"])])
+def test_who_began_first_goes_on_first_but_for_those_with_patience(
+    patience: float | None, order: list[str]
+) -> None:
+    turns = Turns(at_once=1, longest=30.0)
+    notes: list[str] = []
+    early = Waits(turns, notes, "early", patience)
+    early.start()
+    assert early.waits.wait(5)
+    with turns.one():
+        late = threading.Thread(target=_note, args=(turns, notes, "late"), daemon=True)
+        late.start()
+        _until(lambda: len(turns._waiting) == 1)
+        early.may_go_on.set()
+        _until(lambda: len(turns._waiting) == 2)
+    early.join(5)
+    late.join(5)
+    assert notes == order
+
+
+def _note(turns: Turns, notes: list[str], name: str) -> None:
+    with turns.one():
+        notes.append(name)
+
+
+def _until(there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_turn_passes_through_the_loop_after_what_was_drawn() -> None:
+    turns = Turns(at_once=1, longest=30.0)
+    loop = asyncio.new_event_loop()
+    did: list[str] = []
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    turns.pass_through(loop)
+    with turns.one():
+        other = threading.Thread(target=_note, args=(turns, did, "next"), daemon=True)
+        other.start()
+        _until(lambda: len(turns._waiting) == 1)
+        loop.call_soon_threadsafe(lambda: loop.call_soon(did.append, "sent"))
+    other.join(5)
+    assert did == ["sent", "next"]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+    loop.close()
+    # Without a loop that turns, those who wait call themselves.
+    impatient = Turns(at_once=1, longest=0.05)
+    impatient.pass_through(loop)
+    with impatient.one():
+        other = threading.Thread(target=_note, args=(impatient, did, "last"), daemon=True)
+        other.start()
+    other.join(5)
+    assert did[-1] == "last"
 
 
 def test_who_waits_for_something_else_leaves_the_turn_to_others() -> None:
