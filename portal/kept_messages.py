@@ -47,6 +47,12 @@ class KeptMessages:
             return list(hashes)
         return [one for one in hashes if one in self._kept or one in self._shown]
 
+    def after_this_run(self) -> frozenset[str]:
+        """What the browser keeps for a run that the present one asks for: it forgets nothing then.
+        From any thread.
+        """
+        return frozenset(self._kept | self._shown)
+
     def _ended(self, message: ForwardMsg) -> None:
         if message.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN:
             # After such a run a browser forgets nothing.

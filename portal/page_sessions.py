@@ -14,14 +14,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+import streamlit as st
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.NewSession_pb2 import CustomThemeConfig
 from streamlit.runtime import Runtime, app_session, websocket_session_manager
 from streamlit.runtime.app_session import AppSession
-from streamlit.runtime.scriptrunner import RerunData, ScriptRunner, ScriptRunnerEvent
+from streamlit.runtime.scriptrunner import (
+    RerunData,
+    ScriptRunner,
+    ScriptRunnerEvent,
+    get_script_run_ctx,
+)
 from streamlit.runtime.session_manager import SessionClientDisconnectedError
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -98,6 +104,11 @@ class Session(AppSession):
         if self._message_enqueued_callback:
             self._message_enqueued_callback()
 
+    def _create_scriptrunner(self, initial_rerun_data: RerunData) -> None:
+        super()._create_scriptrunner(initial_rerun_data)
+        if isinstance(self._scriptrunner, HeardClicks):
+            self._scriptrunner.kept_messages = self._kept_messages
+
     def flush_browser_queue(self) -> list[ForwardMsg]:
         """Sends what there is. What could not be sent is returned for the runtime, as all of it is
         by Streamlit: it finds out in the same way that nobody is there.
@@ -164,6 +175,7 @@ class HeardClicks(WholeCallbacks):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._runs_whole = False
+        self.kept_messages: KeptMessages | None = None
 
     def _run_script(self, rerun_data: RerunData) -> None:
         _here.runner = self
@@ -198,6 +210,15 @@ def whole_page_on_click() -> AbstractContextManager[None]:
     """
     runner: HeardClicks | None = getattr(_here, "runner", None)
     return nullcontext() if runner is None else runner.running_whole()
+
+
+def draw_anew() -> NoReturn:
+    """Runs the page again, as `st.rerun` does; what this run has sent already is sent as a hash."""
+    runner: HeardClicks | None = getattr(_here, "runner", None)
+    context = get_script_run_ctx()
+    if runner is not None and runner.kept_messages is not None and context is not None:
+        context.cached_message_hashes |= runner.kept_messages.after_this_run()
+    st.rerun()
 
 
 class Runner(HeardClicks):

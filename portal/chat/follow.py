@@ -26,6 +26,7 @@ from portal import wiring
 from portal.chat.problems import show_problem
 from portal.chat.view import CHECK_SECONDS, Problem, View, client, problem_of
 from portal.chat.writing import FRAME_SECONDS, LiveAnswer, begun
+from portal.page_sessions import draw_anew
 from portal.session import current, tab
 from portal.texts import t, tn, translated
 from portal.turns import turns
@@ -202,9 +203,9 @@ class Live:
             pass
         if drawn and not any(track.problem for track in tracks):
             tab().following.clear()
-            st.rerun()
+            draw_anew()
         if self._alone:
-            st.rerun()
+            draw_anew()
         told = set()
         for track in tracks:
             problem = track.problem
@@ -226,7 +227,7 @@ class Live:
                     _rest(going, max(self._settle, _followers.pause))
                 self._settle /= 2
             if self._alone and time.monotonic() - begun > ALONE_SECONDS and _followers.few:
-                st.rerun()
+                draw_anew()
             if time.monotonic() - checked > CHECK_SECONDS:
                 checked = time.monotonic()
                 _still_there(quiet=not any(arrived))

@@ -13,12 +13,12 @@ import streamlit as st
 from portal.chat import organise
 from portal.chat.shelves import shelves
 from portal.chat.view import QUERY, client
-from portal.components import source
+from portal.components import Component, source
 from portal.texts import t
 
 ROWS: Final = "al_chat_rows"
 # What it shows changes seldom, so its script can go along with that.
-_ROWS = st.components.v2.component(ROWS, js=source("rows.js"), isolate_styles=False)
+_ROWS = Component(ROWS, source("rows.js"), isolate_styles=False)
 _CHANGES: Final[dict[str, dict[str, bool]]] = {
     "pin": {"pinned": True},
     "unpin": {"pinned": False},
@@ -44,7 +44,7 @@ def show_row_menus() -> None:
         "pinned": sorted(one.id for one in state.known() if one.pinned),
         "archived": state.archived,
     }
-    _ROWS(key=ROWS, height=0, data=[data], on_act_change=_act)
+    _ROWS(key=ROWS, height=0, data=data, on_act_change=_act)
 
 
 def _act() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import streamlit as st
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 FOLDER: Final = Path(__file__).parent
 
@@ -38,8 +39,11 @@ export default given => {
 
 
 def source(name: str) -> str:
-    """The script or style sheet of that name."""
-    return (FOLDER / name).read_text("utf-8")
+    """The script or style sheet of that name, without what only its readers need: it goes to the
+    browser with each first sight of its component.
+    """
+    lines = (line.strip() for line in (FOLDER / name).read_text("utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 class Component:
@@ -60,5 +64,7 @@ class Component:
     def __call__(self, *, key: str, data: Any, **given: Any) -> Any:
         """Mounts it, as a component of Streamlit's is mounted, with as much space as that."""
         with st.container(gap=None):
-            self._code(key=f"{key}_script", height=0)
+            # The same message inside and outside of a fragment: who has it needs it no more.
+            with ThreadState.scoped(fragment_id=None):
+                self._code(key=f"{key}_script", height=0)
             return self._use(key=key, data=[data], **given)

@@ -266,7 +266,7 @@ function take() {
   fill()
 }
 
-export default function ({ data: [data], parentElement: element, setTriggerValue }) {
+export default function ({ data, parentElement: element, setTriggerValue }) {
   const mount = { element, data, send: act => setTriggerValue("act", act) }
   mounts.delete(element)
   mounts.set(element, mount)

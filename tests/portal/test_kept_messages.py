@@ -48,6 +48,17 @@ def finished(status: ForwardMsg.ScriptFinishedStatus.ValueType, *fragments: str)
     return message
 
 
+def test_a_run_that_asks_for_the_next_one_has_what_it_showed_kept_for_that() -> None:
+    browser = Browser()
+    browser.run("a", "b")
+    browser.run("b")
+    browser.kept.sent(whole("c"))
+    assert browser.kept.after_this_run() == {"b", "c"}
+    browser.kept.sent(finished(EARLY))
+    assert browser.kept.after_this_run() == {"b", "c"}
+    assert set(browser.kept.sure(["a", "b", "c"])) == browser.kept.after_this_run()
+
+
 def test_what_the_last_run_did_not_show_is_not_sure_until_its_end_has_arrived() -> None:
     browser = Browser()
     assert browser.kept.sure(["a"]) == ["a"]
