@@ -213,46 +213,59 @@ def pages() -> Part:
     )
 
 
-_SESSIONS = (100, 150, 200, 250, 300)
+# How many at once is wanted; and then one after the other, more if that was no longer than wanted,
+# else fewer.
+_SESSIONS = 100
+_MORE, _FEWER = (150, 200, 250, 300), (80, 60, 50, 40, 30, 20)
 MOST_STRETCH = 1.25
 
 
 def chat_sessions() -> Part:
-    """Until so many at once take a quarter longer than the provider does."""
+    """The most at once that take less than a quarter longer than the provider does."""
     found: dict[str, Any] = {}
-    rows = []
-    most = 0
-    for count in _SESSIONS:
-        with running(ALCHAT_DEFAULT_MODEL="stream-200-50") as system:
-            users = system.add_users("session", 20)
-            job = {
-                "job": "sessions",
-                "url": system.url,
-                "cookieName": "papita_session",
-                "cookies": system.session_cookies(users),
-                "tokensEach": 200,
-                "intervalMs": 50,
-            }
-            load({**job, "count": 5})
-            before = system.cpu_seconds()
-            taken = found[str(count)] = load({**job, "count": count})
-            after = system.cpu_seconds()
-            taken["cpuS"] = {name: after[name] - before[name] for name in after}
-            taken["peakMb"] = system.peak_memory_mb("portal")
-        stretch = statistics.median(taken["endS"]) / taken["idealS"]
-        first = statistics.quantiles(taken["firstMs"], n=20, method="inclusive")[-1]
-        wanted = count == _SESSIONS[0]
-        rows += [
-            Row(f"{count} chat sessions: stretch", stretch, "x", 1.05 if wanted else None),
-            Row("  first word p95", first, "ms", 1500 if wanted else None),
-            Row("  the portal's peak memory", taken["peakMb"], "MB", 300 if wanted else None),
-            Row("  to each browser", taken["bytesEach"] / 1e3, "kB"),
-        ]
-        if stretch >= MOST_STRETCH:
+    rows, stretch = _sessions(_SESSIONS, found, wanted=True)
+    most = _SESSIONS if stretch < MOST_STRETCH else 0
+    for count in _MORE if most else _FEWER:
+        more, stretch = _sessions(count, found)
+        rows += more
+        holds = stretch < MOST_STRETCH
+        if holds:
+            most = count
+        if holds != (count > _SESSIONS):
             break
-        most = count
     rows.append(Row(f"most sessions with a stretch below {MOST_STRETCH}", most, ""))
     return Part(found, rows)
+
+
+def _sessions(
+    count: int, found: dict[str, Any], *, wanted: bool = False
+) -> tuple[list[Row], float]:
+    """So many at once: their rows, and the stretch. What was taken goes into `found`."""
+    with running(ALCHAT_DEFAULT_MODEL="stream-200-50") as system:
+        users = system.add_users("session", 20)
+        job = {
+            "job": "sessions",
+            "url": system.url,
+            "cookieName": "papita_session",
+            "cookies": system.session_cookies(users),
+            "tokensEach": 200,
+            "intervalMs": 50,
+        }
+        load({**job, "count": 5})
+        before = system.cpu_seconds()
+        taken = found[str(count)] = load({**job, "count": count})
+        after = system.cpu_seconds()
+        taken["cpuS"] = {name: after[name] - before[name] for name in after}
+        taken["peakMb"] = system.peak_memory_mb("portal")
+    stretch = statistics.median(taken["endS"]) / taken["idealS"]
+    first = statistics.quantiles(taken["firstMs"], n=20, method="inclusive")[-1]
+    rows = [
+        Row(f"{count} chat sessions: stretch", stretch, "x", 1.05 if wanted else None),
+        Row("  first word p95", first, "ms", 1500 if wanted else None),
+        Row("  the portal's peak memory", taken["peakMb"], "MB", 300 if wanted else None),
+        Row("  to each browser", taken["bytesEach"] / 1e3, "kB"),
+    ]
+    return rows, stretch
 
 
 def resolve() -> Part:
