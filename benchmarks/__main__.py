@@ -126,7 +126,8 @@ def streams() -> Part:
             for count, takes, stretch, first in _CROWDS:
                 job.update(tokens=system.user_tokens(users), streams=count)
                 plain = load({**job, "through": "provider"})
-                taken = [_through_alchat(system, job) for _ in range(takes)]
+                through = {**job, "through": "alchat"}
+                taken = [_counted(system, through, "alchat") for _ in range(takes)]
                 found[f"{engine}-{count}"] = {"alchat": taken, "provider": plain}
                 middle = sorted(taken, key=lambda take: float(take["stretch"]))[takes // 2]
                 name = f"{engine}, {count} streams"
@@ -140,12 +141,13 @@ def streams() -> Part:
     return Part(found, rows)
 
 
-def _through_alchat(system: Bench, job: dict[str, Any]) -> dict[str, Any]:
+def _counted(system: Bench, job: dict[str, Any], process: str) -> dict[str, Any]:
+    """What the job takes of each process's time, and the most memory of this one so far."""
     before = system.cpu_seconds()
-    take = load({**job, "through": "alchat"})
+    take = load(job)
     after = system.cpu_seconds()
     take["cpuS"] = {name: after[name] - before[name] for name in after}
-    take["peakMb"] = system.peak_memory_mb("alchat")
+    take["peakMb"] = system.peak_memory_mb(process)
     return take
 
 
@@ -213,8 +215,8 @@ def pages() -> Part:
     )
 
 
-# How many at once is wanted; and then one after the other, more if that was no longer than wanted,
-# else fewer.
+# So many at once are wanted. If these stay below MOST_STRETCH, more are tried until it is too many,
+# else fewer until it is not.
 _SESSIONS = 100
 _MORE, _FEWER = (150, 200, 250, 300), (80, 60, 50, 40, 30, 20)
 MOST_STRETCH = 1.25
@@ -252,11 +254,7 @@ def _sessions(
             "intervalMs": 50,
         }
         load({**job, "count": 5})
-        before = system.cpu_seconds()
-        taken = found[str(count)] = load({**job, "count": count})
-        after = system.cpu_seconds()
-        taken["cpuS"] = {name: after[name] - before[name] for name in after}
-        taken["peakMb"] = system.peak_memory_mb("portal")
+        taken = found[str(count)] = _counted(system, {**job, "count": count}, "portal")
     stretch = statistics.median(taken["endS"]) / taken["idealS"]
     first = statistics.quantiles(taken["firstMs"], n=20, method="inclusive")[-1]
     rows = [

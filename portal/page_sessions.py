@@ -204,18 +204,22 @@ class HeardClicks(WholeCallbacks):
         )
 
 
+def _runner() -> HeardClicks | None:
+    """Whose script this thread runs."""
+    return getattr(_here, "runner", None)
+
+
 def whole_page_on_click() -> AbstractContextManager[None]:
     """For a fragment that goes on for long: meanwhile a click in another one runs the whole page,
     and ends this one with it.
     """
-    runner: HeardClicks | None = getattr(_here, "runner", None)
+    runner = _runner()
     return nullcontext() if runner is None else runner.running_whole()
 
 
 def draw_anew() -> NoReturn:
     """Runs the page again, as `st.rerun` does; what this run has sent already is sent as a hash."""
-    runner: HeardClicks | None = getattr(_here, "runner", None)
-    context = get_script_run_ctx()
+    runner, context = _runner(), get_script_run_ctx()
     if runner is not None and runner.kept_messages is not None and context is not None:
         context.cached_message_hashes |= runner.kept_messages.after_this_run()
     st.rerun()

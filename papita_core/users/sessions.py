@@ -134,7 +134,7 @@ class SessionService:
                 update(UserRow).where(UserRow.id == user_id).values(last_sign_in_at=now)
             )
             session.flush()
-            found = _BY_ID.first(session, {"which": row.id, **self._times()})
+            found = self._live(session, _BY_ID, row.id)
             if found is None:
                 raise SignInRefused
             details = {"method": method, "address": row.address}
@@ -162,7 +162,7 @@ class SessionService:
                 .returning(SessionRow.id),
                 execution_options={"synchronize_session": False},
             )
-            found = session_id and _BY_ID.first(session, {"which": session_id, **self._times()})
+            found = session_id and self._live(session, _BY_ID, session_id)
             if not found:
                 raise TicketRefused
             return handle, _to_session(found)
@@ -308,9 +308,13 @@ class SessionService:
         now = self._clock()
         return {"now": now, "idle_since": now - self._idle}
 
+    def _live(self, session: Session, query: Prepared, which: str) -> Any:
+        """The row of a session that has not ended, or None."""
+        return query.first(session, {"which": which, **self._times()})
+
     def _find(self, query: Prepared, which: str, *, seen: bool) -> SignInSession | None:
         with self._database.read() as session:
-            row = query.first(session, {"which": which, **self._times()})
+            row = self._live(session, query, which)
         if row is None:
             return None
         found = _to_session(row)

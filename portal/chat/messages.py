@@ -111,14 +111,12 @@ class _Places:
         self._now.append(Place(drawn, kind))
         return kind
 
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return len(self._now)
-
-    def next(self) -> None:
-        """Takes a place for what will be drawn there alone, as a bubble of the second kind."""
+    def next(self) -> int:
+        """Takes a place for what will be drawn there alone, as a bubble of the second kind; its
+        number.
+        """
         self._now.append(Place("", 1))
+        return len(self._now) - 1
 
     def clear_the_rest(self) -> None:
         left = self._before[len(self._now) :]
@@ -172,8 +170,7 @@ def _may_be_drawn_alone(view: View) -> bool:
 
 def _show_next(places: _Places) -> None:
     """Two places that are empty until a message is sent."""
-    number = places.count
-    places.next()
+    number = places.next()
     st.fragment(_show_next_question, key=QUESTION)()
     places.next()
     st.fragment(_show_next_answer, key=ANSWER)(number)

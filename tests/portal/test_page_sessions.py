@@ -231,6 +231,12 @@ class Interrupted(LocalScriptRunner):
         Local.newest = self  # type: ignore[assignment]
 
 
+def after_a_click(page: Callable[[], None]) -> AppTest:
+    """The page, once its button was clicked and all is done."""
+    app = AppTest.from_function(page).run()
+    return app.button[0].click().run()
+
+
 def _two_clicks() -> None:
     import streamlit as st
     from streamlit.runtime.scriptrunner import RerunData
@@ -253,8 +259,7 @@ def test_a_click_is_worked_on_to_its_end_whatever_comes_next(
 ) -> None:
     """Streamlit's own runner shows that the test could fail."""
     monkeypatch.setattr(app_test, "LocalScriptRunner", runner)
-    app = AppTest.from_function(_two_clicks).run()
-    app.button[0].click().run()
+    app = after_a_click(_two_clicks)
     assert app.text[0].value == said
 
 
@@ -294,8 +299,7 @@ def test_a_click_in_another_fragment_ends_one_that_goes_on_for_long(
     runner: type[LocalScriptRunner], heard: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_test, "LocalScriptRunner", runner)
-    app = AppTest.from_function(_click_elsewhere).run()
-    app.button[0].click().run()
+    app = after_a_click(_click_elsewhere)
     assert ("ended_by_itself" not in app.session_state) is heard
     assert app.session_state["runs"] == (2 if heard else 1)
 
