@@ -4,7 +4,7 @@ moments themselves, too.
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ def new_id(prefix: str) -> str:
     with _lock:
         _last = max(_last + 1, int(time.time() * 1000) << 12)
         moment = _last
-    number = (moment << 70) | secrets.randbits(70)
+    number = (moment << 70) | (int.from_bytes(os.urandom(9)) >> 2)
     return f"{prefix}_" + "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -426,6 +427,8 @@ def price_of(text: str) -> tuple[str, tuple[float, float]]:
     return name.strip(), (float(found[1]), float(found[2]))
 
 
+# Of few addresses, several times for each answer.
+@lru_cache(maxsize=256)
 def origin_of(url: str) -> str:
     """`scheme://host[:port]` of an http(s) URL, lower case, default port left out.
 

@@ -5,6 +5,14 @@ still there.
 
 from sqlkit.connections import ask_idle_connections
 from sqlkit.direct import Change, Direct
-from sqlkit.prepared import Many, Prepared, together
+from sqlkit.prepared import Many, Prepared, raise_as_sqlalchemy, together
 
-__all__ = ["Change", "Direct", "Many", "Prepared", "ask_idle_connections", "together"]
+__all__ = [
+    "Change",
+    "Direct",
+    "Many",
+    "Prepared",
+    "ask_idle_connections",
+    "raise_as_sqlalchemy",
+    "together",
+]

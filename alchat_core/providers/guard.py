@@ -11,6 +11,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ class AddressRefusedError(OSError):
     """The name resolves to addresses that may not be called."""
 
 
+@lru_cache(maxsize=1024)
 def is_global(address: str) -> bool:
     """Whether an IP address is one that the public internet routes.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +41,6 @@ from alchat_core.usage.spent import counted
 log = logging.getLogger(__name__)
 
 MAX_HISTORY = 2000
-CROWD = 16
-NAP_PER_RUN_SECONDS = 0.0002
-MAX_NAP_SECONDS = 0.02
 # About what an image costs of a model's context, as text that would cost as much.
 IMAGE_CHARS = 4000
 KEEP_MODELS_MS = 300 * 1000
@@ -95,7 +92,7 @@ class _Work:
 
 
 class Answering:
-    """Built once per process. `running` are the answers that are being written."""
+    """Built once per process."""
 
     def __init__(
         self,
@@ -107,7 +104,6 @@ class Answering:
         composer: Composer,
         watch: LoanWatch,
         toolbox: Toolbox,
-        running: Sized,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -117,7 +113,6 @@ class Answering:
         self._composer = composer
         self._watch = watch
         self._toolbox = toolbox
-        self._running = running
         self._models: dict[str, tuple[tuple[str, ...], int]] = {}
 
     async def write(self, live: Live) -> Ending:
@@ -284,11 +279,6 @@ class Answering:
                 else:
                     work.begun = True
                     self._events.text(live.id, piece)
-                if len(self._running) > CROWD:
-                    # What arrives meanwhile is read at once; the log would hold it as long.
-                    await asyncio.sleep(
-                        min(MAX_NAP_SECONDS, len(self._running) * NAP_PER_RUN_SECONDS)
-                    )
         return answer.calls
 
     async def _open_tools(self, work: _Work) -> list[dict[str, Any]]:

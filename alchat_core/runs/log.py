@@ -45,7 +45,8 @@ TAIL_EVENTS = 512
 TAIL_BYTES = 128 * 1024
 LINGER_SECONDS = 2.0
 START_PATIENCE_SECONDS = 0.05
-PAUSE_PER_RUN_SECONDS = 0.00015
+PAUSE_PER_RUN_SECONDS = 0.001
+LONGEST_PAUSE_SECONDS = 0.1
 
 
 class EventLog(Protocol):
@@ -141,6 +142,7 @@ class _Channel:
         "ending",
         "entries",
         "first_at",
+        "fresh",
         "lease_id",
         "message_id",
         "model",
@@ -187,6 +189,7 @@ class _Channel:
         self.queue: list[tuple[str, dict[str, Any]]] = []
         self.pending: list[Event] = []
         self.answer: list[str] = [kept] if kept else []
+        self.fresh = not kept
         self.ending: Ending | None = None
         self.early: Event | None = None
         self.dirty = self.spoke = self.discarded = self.closed = self.settled = False
@@ -600,8 +603,9 @@ class DatabaseLog:
                 failures = 0
                 self._failing_since = None
                 self._metrics.committed(loop.time() - begin, ok=True)
-            # The more runs write, the longer the pause: what one saves here, all followers gain.
-            earliest = loop.time() + self._interval + len(batch) * PAUSE_PER_RUN_SECONDS
+            # The more runs there are, the longer the pause: what is saved here, all of them gain.
+            pause = min(LONGEST_PAUSE_SECONDS, len(self._channels) * PAUSE_PER_RUN_SECONDS)
+            earliest = loop.time() + self._interval + pause
 
     def _have_patience(self, batch: list[_Channel], now: float) -> None:
         if self._failing_since is None:
@@ -698,7 +702,12 @@ class DatabaseLog:
         # A first word waits for nothing that is not shown.
         written = [c for c in channels if c.entries and (c.closed or not c.first_at)]
         entries = [entry for c in written for entry in c.entries]
-        entries += [Entry(one["conversation"], one["message"], one["new_content"]) for one in ended]
+        entries += [
+            # An answer that goes on is there already, up to where it broke off.
+            Entry(c.conversation_id, c.message_id, "".join(c.answer), new=c.fresh)
+            for c in channels
+            if c.closed
+        ]
 
         changes: list[Change] = [
             (_INSERT_EVENT, events),

@@ -47,6 +47,8 @@ from sqlkit import Change, Many
 AT_ONCE: Final = 128
 # So long a message waits for others, where one was stored a moment ago: more are on their way then.
 GATHER_SECONDS: Final = 0.003
+# Turns of the loop until the request for the keys has left.
+TURNS: Final = 4
 NOT_AN_ANSWER: Final = "parentId: name an answer in this conversation."
 
 
@@ -177,28 +179,14 @@ class Sending:
 
     async def _store(self, batch: list[_Waiting]) -> None:
         drafts = [one.draft for one in batch]
-        direct = self._database.direct
         try:
-            if direct is None:
-
-                def unit(connection: Connection) -> list[Live | Outcome | Refused]:
-                    found = _look(drafts, lambda many, rows: many.rows(connection, rows))
-                    decided = self._decide(drafts, found)
-                    for many, rows in _changes(drafts, decided):
-                        many.run(connection, *rows)
-                    return decided
-
-                decided = await self._database.write(unit)
-                self._borrow(drafts, decided)
-            else:
-                asked = _Asked(drafts)
-                answers = [await direct.rows(many, rows) for many, rows in asked.questions]
-                decided = self._decide(drafts, asked.found(answers))
-                # Papita works while the rows are stored. Whether there will be an answer, storing
-                # it decides: somebody faster leaves a loan on the record that was never used.
-                self._borrow(drafts, decided)
+            decided = self._decide(drafts, await self._look(drafts))
+            # Papita works while the rows are stored. Whether there will be an answer, storing it
+            # decides: somebody faster leaves a loan on the record that was never used.
+            self._borrow(drafts, decided)
+            for _ in range(TURNS):
                 await asyncio.sleep(0)
-                await direct.commit(_changes(drafts, decided))
+            await self._commit(_changes(drafts, decided))
         except OperationalError:
             # The database itself does not work: that is so for all of them.
             for draft in drafts:
@@ -219,6 +207,28 @@ class Sending:
                 one.outcome.set_result(outcome)
             elif isinstance(outcome, Apart) and outcome.loan is not None:
                 outcome.loan.cancel()
+
+    async def _look(self, drafts: list[Draft]) -> _Found:
+        asked = _Asked(drafts)
+        direct = self._database.direct
+        if direct is not None:
+            return asked.found([await direct.rows(many, rows) for many, rows in asked.questions])
+        answers = await self._database.read(
+            lambda connection: [many.rows(connection, rows) for many, rows in asked.questions]
+        )
+        return asked.found(answers)
+
+    async def _commit(self, changes: list[Change]) -> None:
+        if self._database.direct is not None:
+            await self._database.direct.commit(changes)
+            return
+
+        def unit(connection: Connection) -> None:
+            for many, rows in changes:
+                many.run(connection, *rows)
+
+        if changes:
+            await self._database.write(unit)
 
     def _borrow(self, drafts: list[Draft], decided: Sequence[object]) -> None:
         for draft, outcome in zip(drafts, decided, strict=True):
@@ -319,13 +329,6 @@ class _Asked:
             by.get(KEYS, {}),
             {place: row[0] for place, row in by.get(ROLES, {}).items()},
         )
-
-
-def _look(
-    drafts: Sequence[Draft], rows: Callable[[Many, list[dict[str, Any]]], list[Any]]
-) -> _Found:
-    asked = _Asked(drafts)
-    return asked.found([rows(*question) for question in asked.questions])
 
 
 def _changes(drafts: Sequence[Draft], decided: Sequence[object]) -> list[Change]:

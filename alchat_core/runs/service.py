@@ -125,7 +125,6 @@ class RunService:
             Composer(settings, attachments.files),
             self._watch,
             self.toolbox,
-            self._live,
         )
         self._ledger = Ledger(database, credentials, Prices(settings.prices))
         events.when_spent(self._ledger.wake)

@@ -6,7 +6,6 @@ is canonical JSON: names sorted, no spaces, nothing that is empty.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from collections.abc import Sequence
@@ -77,5 +76,5 @@ def head_mac(key: bytes, stream: str, seq: int, last: bytes) -> bytes:
 
 def mac(key: bytes, stream: str, seq: int, previous: bytes, body: str) -> bytes:
     parts: Sequence[bytes] = (stream.encode(), seq.to_bytes(8, "big"), previous, body.encode())
-    message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    return hmac.new(key, message, hashlib.sha256).digest()
+    message = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    return hmac.digest(key, message, "sha256")

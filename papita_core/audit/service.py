@@ -32,6 +32,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from papita_core.actors import Actor
@@ -102,7 +103,7 @@ class AuditLog:
 
     # --- writing ---
 
-    def append(self, session: Session, *events: Event, stream: str = MAIN) -> None:
+    def append(self, within: Session | Connection, *events: Event, stream: str = MAIN) -> None:
         """Adds rows to the caller's transaction. Raises `VaultSealed` while there is no key.
 
         Best last in the transaction: from here to its end all others who write to the stream wait.
@@ -110,7 +111,7 @@ class AuditLog:
         tables come before both; else two may wait for each other.
         """
         kid, key = self._ring.purpose_key(AUDIT)
-        seq, mac = self._head(session, stream) or self._open(session, stream, events)
+        seq, mac = self._head(within, stream) or self._open(within, stream, events)
         # Read under the lock, so that times within a stream rise with its numbers.
         now = self._clock()
         rows = []
@@ -136,51 +137,51 @@ class AuditLog:
             )
         head = {"of": stream, "to": seq, "with": chain.head_mac(key, stream, seq, mac)}
         if self._database.is_sqlite:
-            _INSERT.run(session, *rows)
-            _ADVANCE.run(session, head)
+            _INSERT.run(within, *rows)
+            _ADVANCE.run(within, head)
         else:
             text = orjson.dumps(rows, default=bytes.hex).decode()
-            _INSERT_AND_ADVANCE.run(session, {"rows": text} | head)
+            _INSERT_AND_ADVANCE.run(within, {"rows": text} | head)
 
     def loan_stream(self) -> str:
         """The stream for the next loans: main on SQLite, else one of sixteen by chance."""
         return MAIN if self._database.is_sqlite else secrets.choice(LOAN_STREAMS)
 
-    def _head(self, session: Session, stream: str) -> Head | None:
-        heads = _NEWEST.rows(session, {"of": stream})
+    def _head(self, within: Session | Connection, stream: str) -> Head | None:
+        heads = _NEWEST.rows(within, {"of": stream})
         return (heads[0].seq, heads[0].mac[: chain.MAC_SIZE]) if heads else None
 
-    def _open(self, session: Session, stream: str, events: Sequence[Event]) -> Head:
+    def _open(self, within: Session | Connection, stream: str, events: Sequence[Event]) -> Head:
         """The head of a stream that had none a moment ago.
 
         Main's head is held while another is made: of several that open the same stream one does.
         """
         if stream == MAIN:
-            return self._open_main(session, events)
-        if self._head(session, MAIN) is None:
-            self._open_main(session, events)
-        found = self._head(session, stream)
+            return self._open_main(within, events)
+        if self._head(within, MAIN) is None:
+            self._open_main(within, events)
+        found = self._head(within, stream)
         if found is not None:
             return found
-        self.append(session, Event(chain.STREAM_OPENED, details={"stream": stream}))
-        session.execute(insert(_HEAD).values(stream=stream, seq=0, mac=chain.START))
+        self.append(within, Event(chain.STREAM_OPENED, details={"stream": stream}))
+        within.execute(insert(_HEAD).values(stream=stream, seq=0, mac=chain.START))
         return 0, chain.START
 
-    def _open_main(self, session: Session, events: Sequence[Event]) -> Head:
+    def _open_main(self, within: Session | Connection, events: Sequence[Event]) -> Head:
         # Waits for another who is just making it, and does nothing if that one commits.
-        session.execute(
+        within.execute(
             self._database.insert_new(AuditHead).values(stream=MAIN, seq=0, mac=chain.START)
         )
-        head = self._head(session, MAIN)
+        head = self._head(within, MAIN)
         if head is None:
             raise LookupError("the head of the audit log went away again")
-        users = session.scalar(select(func.count()).select_from(UserRow)) or 0
+        users = within.scalar(select(func.count()).select_from(UserRow)) or 0
         new = sum(event.action == USER_CREATED for event in events)
         if head[0] == 0 and users > new:
             # No user is there before the first row. Somebody has emptied the log: this row makes
             # that stay visible.
-            self.append(session, Event(chain.BEGUN_ANEW, details={"users": users}))
-            return self._head(session, MAIN) or head
+            self.append(within, Event(chain.BEGUN_ANEW, details={"users": users}))
+            return self._head(within, MAIN) or head
         return head
 
     # --- reading ---

@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from papita_core.db.base import Base
-from sqlkit import ask_idle_connections
+from sqlkit import ask_idle_connections, raise_as_sqlalchemy
 
 BUSY_TIMEOUT_MS = 10_000
 SCRUB_TIMEOUT_MS = 500
@@ -62,14 +62,20 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits when the block ends without an error, else rolls back."""
+        with (
+            self.write_plainly() as connection,
+            Session(connection, expire_on_commit=False, autoflush=True) as session,
+        ):
+            yield session
+            session.flush()
+
+    @contextmanager
+    def write_plainly(self) -> Iterator[Connection]:
+        """As `write`, for who has no use for a session: each loan is waited for."""
         with self._one_writer(), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
-            with (
-                connection.begin(),
-                Session(connection, expire_on_commit=False, autoflush=True) as session,
-            ):
-                yield session
-                session.flush()
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write_alone(self, name: str) -> Iterator[Session]:
@@ -192,6 +198,11 @@ def _engine(url: str, is_sqlite: bool) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         writing = connection.get_execution_options().get("writing", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        driver: Any = connection.connection.driver_connection
+        statement = "BEGIN IMMEDIATE" if writing else "BEGIN"
+        try:
+            driver.execute(statement)
+        except sqlite3.Error as error:
+            raise_as_sqlalchemy(connection.dialect, error, statement)
 
     return engine

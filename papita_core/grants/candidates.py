@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
     union_all,
 )
-from sqlalchemy.engine import Row
+from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Session
 
 from papita_core.credential_types import types_for
@@ -96,7 +96,7 @@ class Found:
     @classmethod
     def read(
         cls,
-        session: Session,
+        within: Session | Connection,
         statement: Prepared,
         needs: Collection[Need],
     ) -> Found:
@@ -107,7 +107,7 @@ class Found:
             "projects": {need.project_id for need in needs},
             "types": _types(frozenset(need.asked for need in needs)),
         }
-        return cls(statement.rows(session, parameters))
+        return cls(statement.rows(within, parameters))
 
     def of(self, user_id: str) -> list[Candidate]:
         """The candidates of one user. An own one that is shared with everybody comes twice."""

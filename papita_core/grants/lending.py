@@ -14,13 +14,13 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from sqlalchemy import and_, bindparam, select, update
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
@@ -105,7 +105,9 @@ class _Chosen:
     row: AnyRow
     reason: str
     project_id: str
-    loan: Loan
+    lease_id: str
+    expires_at: datetime
+    spending: Spending | None
 
 
 _Outcome = _Chosen | PapitaError | None  # None: somebody is changing the lease at this moment
@@ -215,9 +217,9 @@ class Lender:
         if self._ring.sealed:
             raise VaultSealed
         now = self._clock()
-        with self._database.write() as session:
-            leases, moving = self._leases(session, batch, alone=alone)
-            found = Found.read(session, SEALED, [need_of(lease) for lease in leases.values()])
+        with self._database.write_plainly() as connection:
+            leases, moving = self._leases(connection, batch, alone=alone)
+            found = Found.read(connection, SEALED, [need_of(lease) for lease in leases.values()])
             outcomes: list[_Outcome] = []
             events: list[Event] = []
             for item in batch:
@@ -229,13 +231,13 @@ class Lender:
                 outcomes.append(outcome)
                 if lease is not None:
                     events.append(_event(item.request, lease, outcome))
-            self._touch(session, outcomes, now)
+            self._touch(connection, outcomes, now)
             if events:
-                self._audit.append(session, *events, stream=self._audit.loan_stream())
+                self._audit.append(connection, *events, stream=self._audit.loan_stream())
         return [self._unseal(item) if isinstance(item, _Chosen) else item for item in outcomes]
 
     def _leases(
-        self, session: Session, batch: Sequence[_Waiting], *, alone: bool
+        self, connection: Connection, batch: Sequence[_Waiting], *, alone: bool
     ) -> tuple[dict[str, AnyRow], set[str]]:
         """The leases by token hash, locked against revocation, and those just being revoked.
 
@@ -244,15 +246,15 @@ class Lender:
         """
         hashes = {item.token_hash for item in batch}
         if alone:
-            _LOCK.rows(session, {"hashes": hashes})
-            rows = _LOCKED.rows(session, {"hashes": hashes})
+            _LOCK.rows(connection, {"hashes": hashes})
+            rows = _LOCKED.rows(connection, {"hashes": hashes})
         else:
-            rows = _UNTOUCHED.rows(session, {"hashes": hashes})
+            rows = _UNTOUCHED.rows(connection, {"hashes": hashes})
         leases = {row.token_hash: row for row in rows}
         missing = hashes - leases.keys()
         if alone or not missing or self._database.is_sqlite:
             return leases, set()
-        return leases, {row.token_hash for row in _THERE.rows(session, {"hashes": missing})}
+        return leases, {row.token_hash for row in _THERE.rows(connection, {"hashes": missing})}
 
     def _decide(
         self, request: LoanRequest, lease: AnyRow | None, found: Found, now: datetime
@@ -287,13 +289,9 @@ class Lender:
         if used_up is not None:
             return used_up
         ends = lease.expires_at if row.expires_at is None else min(lease.expires_at, row.expires_at)
-        loan = Loan(
-            *(row.id, row.credential_type, row.project_id, row.base_url or None, {}, lease.id),
-            *(ends, spending),
-        )
-        return _Chosen(row, choice.reason, lease.project_id, loan)
+        return _Chosen(row, choice.reason, lease.project_id, lease.id, ends, spending)
 
-    def _touch(self, session: Session, outcomes: Sequence[_Outcome], now: datetime) -> None:
+    def _touch(self, connection: Connection, outcomes: Sequence[_Outcome], now: datetime) -> None:
         used: dict[str, set[str]] = {}
         for item in outcomes:
             if isinstance(item, _Chosen) and (
@@ -303,13 +301,18 @@ class Lender:
             ):
                 used.setdefault(item.project_id, set()).add(item.row.id)
         for project_id, credentials in used.items():
-            _USED.run(session, {"used": credentials, "by": project_id, "now": now})
+            _USED.run(connection, {"used": credentials, "by": project_id, "now": now})
 
     def _unseal(self, chosen: _Chosen) -> Loan | PapitaError:
+        row = chosen.row
         try:
-            return replace(chosen.loan, secret=self._opened(chosen.row))
+            secret = self._opened(row)
         except PapitaError as error:
             return error
+        return Loan(
+            *(row.id, row.credential_type, row.project_id, row.base_url or None, secret),
+            *(chosen.lease_id, chosen.expires_at, chosen.spending),
+        )
 
     def _opened(self, row: AnyRow) -> dict[str, str]:
         """The secret. Raises `SecretUnreadable`, and then the row says so, too."""
@@ -351,6 +354,25 @@ class Lender:
                     session,
                     Event("credential.unreadable", None, row.owner_id, row.id, row.project_id),
                 )
+
+
+def all_done(loans: Sequence[Future[Loan]]) -> Future[None]:
+    """Done with the last of these, at least one; how each went it does not say."""
+    last: Future[None] = Future()
+    last.set_running_or_notify_cancel()
+    left, lock = len(loans), threading.Lock()
+
+    def count(_loan: Future[Loan]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            done = left == 0
+        if done:
+            last.set_result(None)
+
+    for loan in loans:
+        loan.add_done_callback(count)
+    return last
 
 
 def _event(request: LoanRequest, lease: AnyRow, outcome: _Outcome) -> Event:

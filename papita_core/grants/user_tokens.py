@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import secrets
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
@@ -27,6 +29,7 @@ ISSUER = "papita"
 TYPE = "at+jwt"
 LIFE = timedelta(minutes=5)
 PUBLISHED = timedelta(days=1)  # how long a retired key still verifies
+READ_EVERY = timedelta(seconds=10)  # the public keys, for what verifies here
 REQUIRED = ["iss", "aud", "sub", "preferred_username", "jti", "iat", "exp", "scope"]
 
 
@@ -56,6 +59,9 @@ class UserTokens:
         self._ring = ring
         self._clock = clock
         self._signer: tuple[str, Ed25519PrivateKey] | None = None
+        # Replaced, never changed in place: readers take no lock.
+        self._seen: tuple[datetime, dict[str, Any]] = (datetime.min.replace(tzinfo=UTC), {})
+        self._reading = threading.Lock()
 
     def issue(self, actor: Actor, audience: str) -> UserToken:
         """Raises `VaultSealed`."""
@@ -148,7 +154,32 @@ class UserTokens:
         return self._signer
 
     def _public_key(self, kid: str) -> Any:
+        keys = self._known()
+        if kid not in keys:
+            with self._reading:
+                # Of many that find the keys too old at once, one reads them for all.
+                keys = self._known()
+                if kid not in keys:
+                    keys = self._read()
+        if kid not in keys:
+            raise TokenInvalid
+        return keys[kid]
+
+    def _known(self) -> dict[str, Any]:
+        """The public keys by id, as they were read a moment ago; none where that is too long ago.
+
+        So a key that verifies no longer, or that another process has deleted, does so for ten
+        seconds at most, and one that is not known yet is looked up at once.
+        """
+        at, keys = self._seen
+        # A clock that was set back makes nothing last longer.
+        return keys if timedelta(0) <= self._clock() - at < READ_EVERY else {}
+
+    def _read(self) -> dict[str, Any]:
+        now = self._clock()
+        keys = {}
         for key in self.jwks()["keys"]:
-            if key["kid"] == kid:
-                return OKPAlgorithm.from_jwk(key)
-        raise TokenInvalid
+            with suppress(jwt.PyJWTError):  # a damaged one is no reason to refuse the others
+                keys[key["kid"]] = OKPAlgorithm.from_jwk(key)
+        self._seen = now, keys
+        return keys

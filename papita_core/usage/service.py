@@ -12,19 +12,23 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import ARRAY, String, bindparam, exists, func, insert, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Session
 
 from papita_core.actors import Actor
 from papita_core.audit.models import AuditRow
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database
+from papita_core.db import Database, Prepared, UtcDateTime, among, table_of
 from papita_core.errors import InvalidInput
 from papita_core.grants.models import LeaseRow
 from papita_core.usage.models import UsageDay, UsageReport
-from papita_core.usage.spending import recount
+from papita_core.usage.spending import recount_all
 from papita_core.vault.models import Credential, CredentialShare
+from sqlkit import Many
 
+AnyRow = Row[*tuple[Any, ...]]
 MAX_RECORDS = 100
 MAX_DAYS = 366
 DEFAULT_DAYS = 30
@@ -87,34 +91,24 @@ class UsageService:
         now = self._clock()
         # Before the write: on SQLite loans would wait for it.
         with self._database.read() as session:
-            leases = _lent(session, project_id, records)
+            leases = _lent(session.connection(), project_id, records)
         known = {item.id: item for item in records if (item.lease_id, item.credential_id) in leases}
         unknown = tuple(item.id for item in records if item.id not in known)
         if not known:
             return Reported(0, 0, unknown)
-        with self._database.write() as session:
-            new = self._new(session, project_id, sorted(known), now)
+        with self._database.write_plainly() as connection:
+            new = self._new(connection, project_id, sorted(known), now)
             groups: dict[tuple[Any, ...], list[Record]] = {}
             for record in (known[one] for one in new):
                 lease = leases[record.lease_id, record.credential_id]
                 day = min(max(record.at, lease.created_at), now).astimezone(UTC).date()
                 key = (record.credential_id, day, lease.user_id, project_id, record.model)
                 groups.setdefault(key, []).append(record)
-            # In one order for all, so that two transactions never wait for each other.
-            for key in sorted(groups):
-                self._add(session, key, groups[key])
-            session.flush()
-            budgets = (
-                select(Credential)
-                .where(
-                    Credential.id.in_({key[0] for key in groups}),
-                    Credential.budget_nano.is_not(None),
-                )
-                .order_by(Credential.id)
-                .with_for_update()
-            )
-            for row in session.scalars(budgets).all():
-                recount(session, row, now)
+            if groups:
+                # In one order for all, so that two transactions never wait for each other.
+                rows = [_day(key, groups[key]) for key in sorted(groups)]
+                _ADD[connection.dialect.name].run(connection, *rows)
+                recount_all(connection, {key[0] for key in groups}, now)
         return Reported(len(new), len(records) - len(unknown) - len(new), unknown)
 
     def of(
@@ -160,58 +154,54 @@ class UsageService:
         ]
 
     def _new(
-        self, session: Session, project_id: str, ids: Sequence[str], now: datetime
+        self, connection: Connection, project_id: str, ids: Sequence[str], now: datetime
     ) -> Sequence[str]:
         """Those of the ids that were not there; from now on they are."""
-        rows = [{"project_id": project_id, "id": one, "received_at": now} for one in ids]
-        statement = self._database.insert_new(UsageReport).values(rows).returning(UsageReport.id)
-        return list(session.scalars(statement))
+        given = {"project": project_id, "ids": ids, "now": now}
+        if not self._database.is_sqlite:
+            return [row.id for row in _NOTED.rows(connection, given)]
+        # Nobody else writes between the two.
+        there = {row.id for row in _THERE.rows(connection, given)}
+        new = [one for one in ids if one not in there]
+        if new:
+            rows = [{"project_id": project_id, "id": one, "received_at": now} for one in new]
+            _NOTE.run(connection, *rows)
+        return new
 
-    def _add(self, session: Session, key: tuple[Any, ...], records: Sequence[Record]) -> None:
-        names = ("credential_id", "day", "user_id", "project_id", "model")
-        place = dict(zip(names, key, strict=True))
-        more = {
-            "requests": len(records),
-            "unpriced_requests": sum(item.cost_nano is None for item in records),
-            "prompt_tokens": sum(item.prompt_tokens or 0 for item in records),
-            "completion_tokens": sum(item.completion_tokens or 0 for item in records),
-            "cost_nano": sum(item.cost_nano or 0 for item in records),
-        }
-        session.execute(
-            self._database.insert_new(UsageDay).values(**place, **dict.fromkeys(more, 0))
-        )
-        session.execute(
-            update(UsageDay)
-            .where(*(getattr(UsageDay, name) == value for name, value in place.items()))
-            .values({name: getattr(UsageDay, name) + value for name, value in more.items()}),
-            execution_options={"synchronize_session": False},
-        )
+
+def _day(key: tuple[Any, ...], records: Sequence[Record]) -> dict[str, Any]:
+    """What the records add to one row of `usage_days`."""
+    names = ("credential_id", "day", "user_id", "project_id", "model")
+    return {
+        **dict(zip(names, key, strict=True)),
+        "requests": len(records),
+        "unpriced_requests": sum(item.cost_nano is None for item in records),
+        "prompt_tokens": sum(item.prompt_tokens or 0 for item in records),
+        "completion_tokens": sum(item.completion_tokens or 0 for item in records),
+        "cost_nano": sum(item.cost_nano or 0 for item in records),
+    }
 
 
 def _lent(
-    session: Session, project_id: str, records: Sequence[Record]
-) -> dict[tuple[str, str], LeaseRow]:
+    connection: Connection, project_id: str, records: Sequence[Record]
+) -> dict[tuple[str, str], AnyRow]:
     """The leases of those (lease id, credential id) that were lent to this project."""
-    query = select(LeaseRow).where(
-        LeaseRow.id.in_({item.lease_id for item in records}), LeaseRow.project_id == project_id
-    )
-    leases = {row.id: row for row in session.scalars(query)}
-    found = {}
-    for lease_id, credential_id in {(item.lease_id, item.credential_id) for item in records}:
-        lease = leases.get(lease_id)
-        if lease is None:
-            continue
-        loan = exists().where(
-            AuditRow.subject_id == credential_id,
-            AuditRow.at.between(lease.created_at - MARGIN, lease.expires_at + MARGIN),
-            AuditRow.action == READ,
-            AuditRow.project_id == project_id,
-            AuditRow.outcome == "ok",
-            AuditRow.body.contains(lease_id),
-        )
-        if session.scalar(select(loan)):
-            found[lease_id, credential_id] = lease
-    return found
+    pairs = {(item.lease_id, item.credential_id) for item in records}
+    given = {"ids": {lease_id for lease_id, _ in pairs}, "project": project_id}
+    leases = {row.id: row for row in _LEASES.rows(connection, given)}
+    asked = [
+        {
+            "lease": lease.id,
+            "credential": credential_id,
+            "project": project_id,
+            "since": lease.created_at - MARGIN,
+            "until": lease.expires_at + MARGIN,
+        }
+        for lease_id, credential_id in pairs
+        if (lease := leases.get(lease_id)) is not None
+    ]
+    found = _LOANS.rows(connection, asked)
+    return {(row.lease, row.credential): leases[row.lease] for row in found if row.lent}
 
 
 def _labels(session: Session, actor: Actor, ids: Collection[str]) -> dict[str, str]:
@@ -223,3 +213,78 @@ def _labels(session: Session, actor: Actor, ids: Collection[str]) -> dict[str, s
         or_(Credential.owner_id == actor.user_id, Credential.shared_with_all, shared),
     )
     return {row.id: row.label for row in session.execute(query)}
+
+
+# Plain tables: every answer ends in a report.
+_LEASE, _AUDIT = table_of(LeaseRow), table_of(AuditRow)
+_DAY, _REPORT = table_of(UsageDay), table_of(UsageReport)
+
+_LEASES = Prepared(
+    select(*_LEASE.c["id", "user_id", "created_at", "expires_at"]).where(
+        among(_LEASE.c.id, "ids"), _LEASE.c.project_id == bindparam("project")
+    )
+)
+# Among the columns: as a condition, PostgreSQL would join the two, and read the whole log for it
+# where it has no statistics yet.
+_LOANS = Many(
+    lambda given: select(
+        given.lease.label("lease"),
+        given.credential.label("credential"),
+        exists()
+        .where(
+            _AUDIT.c.subject_id == given.credential,
+            _AUDIT.c.at.between(given.since, given.until),
+            _AUDIT.c.action == READ,
+            _AUDIT.c.project_id == given.project,
+            _AUDIT.c.outcome == "ok",
+            # The id of a lease that is there: no character of it is a wildcard.
+            _AUDIT.c.body.contains(given.lease),
+        )
+        .label("lent"),
+    ),
+    {
+        "lease": String(),
+        "credential": String(),
+        "project": String(),
+        "since": UtcDateTime(),
+        "until": UtcDateTime(),
+    },
+)
+
+_THERE = Prepared(
+    select(_REPORT.c.id).where(
+        _REPORT.c.project_id == bindparam("project"), among(_REPORT.c.id, "ids")
+    )
+)
+_NOTE = Prepared(insert(_REPORT))
+# Both as one statement, for PostgreSQL alone: others may note the same ids at the same time.
+_NEW = (
+    postgresql.insert(_REPORT)
+    .from_select(
+        ["project_id", "id", "received_at"],
+        select(
+            bindparam("project", type_=String()),
+            func.unnest(bindparam("ids", type_=ARRAY(String))),
+            bindparam("now", type_=UtcDateTime()),
+        ),
+    )
+    .on_conflict_do_nothing()
+    .returning(_REPORT.c.id)
+    .cte("new")
+)
+_NOTED = Prepared(select(_NEW.c.id))
+
+
+def _adding(make: Any) -> Prepared:
+    """Adds to the figures of a day, or begins them. `make` is the INSERT of one engine."""
+    statement = make(_DAY)
+    figures = [column.name for column in _DAY.c if not column.primary_key]
+    return Prepared(
+        statement.on_conflict_do_update(
+            index_elements=list(_DAY.primary_key),
+            set_={name: _DAY.c[name] + statement.excluded[name] for name in figures},
+        )
+    )
+
+
+_ADD = {"sqlite": _adding(sqlite.insert), "postgresql": _adding(postgresql.insert)}

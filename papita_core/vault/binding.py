@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from papita_core.errors import SecretUnreadable
 from papita_core.settings import origin_of
 from papita_core.vault.models import Credential
 
 KIND = "credential"
+
+# Few addresses, and one is looked at with every loan.
+_origin_of = lru_cache(maxsize=256)(origin_of)
 
 
 def secret_context(row: Credential) -> tuple[bytes, ...]:
@@ -30,7 +35,7 @@ def bound_to(
     A type without an address has neither, and is bound to that.
     """
     try:
-        led_to = origin_of(base_url) if base_url else ""
+        led_to = _origin_of(base_url) if base_url else ""
     except ValueError:
         raise SecretUnreadable from None
     if led_to != origin:

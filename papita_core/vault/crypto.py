@@ -105,4 +105,4 @@ def _check_key(key: bytes, key_id: bytes) -> None:
 
 def _aad(header: bytes, context: Sequence[bytes]) -> bytes:
     # Each part is preceded by its length, so two different contexts never give the same bytes.
-    return b"".join(len(part).to_bytes(4, "big") + part for part in (b"papita", header, *context))
+    return b"".join([len(part).to_bytes(4, "big") + part for part in (b"papita", header, *context)])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from papita_core.actors import Actor
+from papita_core.audit.service import AuditFilter, Event
 from papita_core.errors import (
     ClientRefused,
     ConsentRequired,
@@ -14,8 +20,10 @@ from papita_core.errors import (
     Forbidden,
     InvalidInput,
     NotFound,
+    ProjectDisabled,
     TokenRequestRefused,
     Unauthenticated,
+    VaultSealed,
 )
 from papita_core.grants.lending import LoanRequest
 from papita_core.grants.service import ProjectToken, WhichCredential
@@ -182,6 +190,173 @@ def test_a_user_token_is_worth_nothing_once_its_sign_in_has_ended(
     with pytest.raises(TokenRequestRefused) as caught:
         exchange(house, token)
     assert caught.value.oauth_error == "invalid_grant"
+
+
+def consenting(house: House, name: str) -> Actor:
+    actor = house.sign_in(name)
+    house.papita.grants.allow(actor, "al-chat")
+    return actor
+
+
+def by_access_token(house: House, name: str) -> Actor:
+    house.user(name)
+    actor = house.papita.access_tokens.actor(house.access_token(name, "projects:launch"))
+    assert actor is not None
+    return actor
+
+
+def leases_issued(house: House) -> list[Event]:
+    wanted = AuditFilter(action="lease.issued")
+    return [entry.event for entry in house.papita.audit.entries(OPERATOR, wanted, limit=500).items]
+
+
+@both_engines
+def test_of_exchanges_at_the_same_moment_each_gets_its_own(house: House):
+    actors = [consenting(house, f"user{number}") for number in range(6)]
+    actors += [by_access_token(house, "pat"), consenting(house, "gone"), consenting(house, "off")]
+    actors += [house.sign_in("unasked"), by_access_token(house, "revoked"), actors[0]]
+    asked = [(actor.username, user_token(house, actor)) for actor in actors]
+    end_session(house, actors[7])
+    disable(house, actors[8])
+    house.papita.access_tokens.revoke(OPERATOR, actors[10].token_id or "")
+    asked.append(("forged", asked[0][1][:-2]))
+    for _ in range(5):
+        before = len(leases_issued(house))
+        outcomes = at_once(
+            [
+                lambda name=name, token=token: house.papita.grants.exchange(
+                    "al-chat", token, "openai", request_id=name
+                )
+                for name, token in asked
+            ]
+        )
+        refused = {
+            name: getattr(outcome, "oauth_error", type(outcome))
+            for (name, _), outcome in zip(asked, outcomes, strict=True)
+            if not isinstance(outcome, ProjectToken)
+        }
+        assert refused == {
+            "gone": "invalid_grant",
+            "off": "invalid_grant",
+            "unasked": ConsentRequired,
+            "revoked": "invalid_grant",
+            "forged": "invalid_grant",
+        }
+        made = [outcome for outcome in outcomes if isinstance(outcome, ProjectToken)]
+        assert len({one.token for one in made}) == len(made) == 8
+        # Each is on the record by itself, and what was refused is not.
+        events = leases_issued(house)[: len(made)]
+        assert len(leases_issued(house)) == before + len(made)
+        by_lease = {event.lease_id: event for event in events}
+        for (name, _), actor, outcome in zip(asked, actors, outcomes, strict=False):
+            if isinstance(outcome, ProjectToken):
+                event = by_lease[outcome.lease_id]
+                assert (event.owner_id, event.request_id) == (actor.user_id, name)
+                assert (event.subject_id is None) == (name == "pat")
+                with pytest.raises(CredentialNotFound):  # the lease is live, there is no key
+                    house.lend(outcome.token, name)
+    assert house.papita.audit.verify() == []
+
+
+def together(house: House, *asked: tuple[str, str | None]) -> list[ProjectToken | BaseException]:
+    """Exchanges (user token, request id) of which all but the first are served together."""
+    grants, database = house.papita.grants, house.papita.database
+    with ThreadPoolExecutor(len(asked)) as pool:
+        futures: list[Future[ProjectToken]] = []
+        with database.write() as session:
+            house.papita.audit.append(session, Event("test"))  # holds the end of the log
+            for number, (token, request_id) in enumerate(asked):
+                futures.append(
+                    pool.submit(grants.exchange, "al-chat", token, "openai", request_id=request_id)
+                )
+                end = time.monotonic() + 30
+                exchanges = grants._exchanges
+                while not exchanges._working or len(exchanges._waiting) < number:
+                    assert time.monotonic() < end
+                    time.sleep(0.001)
+        return [future.exception(30) or future.result() for future in futures]
+
+
+@both_engines
+def test_those_that_wait_share_one_transaction(house: House):
+    tokens = [user_token(house, consenting(house, f"user{number}")) for number in range(9)]
+    unasked = user_token(house, house.sign_in("unasked"))
+    asked = [(token, None) for token in [*tokens, unasked]]
+    outcomes = together(house, *asked)
+    assert [type(outcome) for outcome in outcomes] == [*[ProjectToken] * 9, ConsentRequired]
+    wanted = AuditFilter(action="lease.issued")
+    entries = house.papita.audit.entries(OPERATOR, wanted).items
+    assert len(entries) == 9
+    assert len({entry.at for entry in entries}) == 2
+    assert house.papita.audit.verify() == []
+
+
+@both_engines
+def test_what_is_wrong_with_one_exchange_is_not_held_against_the_others(house: House):
+    tokens = [user_token(house, consenting(house, f"user{number}")) for number in range(5)]
+    unwritable = "\ud800"
+    names = ["a", "b", unwritable, "d", "e"]
+    outcomes = together(house, *zip(tokens, names, strict=True))
+    assert [type(outcome) for outcome in outcomes] == [
+        *(ProjectToken, ProjectToken, UnicodeEncodeError, ProjectToken, ProjectToken),
+    ]
+    assert sorted(event.request_id or "" for event in leases_issued(house)) == ["a", "b", "d", "e"]
+    assert len(house.sql("SELECT id FROM leases")) == 4
+    assert house.papita.audit.verify() == []
+
+
+@both_engines
+def test_a_database_that_fails_leaves_nobody_waiting(house: House):
+    tokens = [user_token(house, consenting(house, f"user{number}")) for number in range(8)]
+    calls = [lambda token=token: exchange(house, token) for token in tokens]
+    house.sql("ALTER TABLE leases RENAME TO away")
+    assert all(isinstance(outcome, DBAPIError) for outcome in at_once(calls))
+    house.sql("ALTER TABLE away RENAME TO leases")
+    assert all(isinstance(outcome, ProjectToken) for outcome in at_once(calls))
+
+
+def test_a_project_that_is_off_and_a_sealed_vault_are_told_to_each(house: House):
+    ana, ben = consenting(house, "ana"), house.sign_in("ben")
+    tokens = [user_token(house, actor) for actor in (ana, ben, ana, ben)]
+    sealed = house.opened(PAPITA_MASTER_KEY=bytes(range(32)).hex())
+    outcomes = at_once(
+        [lambda token=token: sealed.grants.exchange("al-chat", token, "openai") for token in tokens]
+    )
+    assert [type(outcome) for outcome in outcomes] == [VaultSealed, ConsentRequired] * 2
+    house.papita.projects.set_disabled(OPERATOR, "al-chat", True)
+    outcomes = at_once([lambda token=token: exchange(house, token) for token in tokens])
+    assert [type(outcome) for outcome in outcomes] == [ProjectDisabled] * 4
+    assert house.sql("SELECT id FROM leases") == []
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("table", ["users", "sign_in_sessions", "grants"])
+def test_whoever_is_being_changed_is_waited_for_by_nobody_else(house: House, table: str):
+    ana, others = consenting(house, "ana"), [consenting(house, name) for name in ("ben", "cyd")]
+    tokens = [user_token(house, actor) for actor in (others[0], ana, others[1])]
+    changed, done = threading.Event(), threading.Event()
+    column = "id" if table == "users" else "user_id"
+
+    def change() -> None:
+        with house.papita.database.write() as session:
+            query = text(f"SELECT id FROM {table} WHERE {column} = :id FOR UPDATE")
+            session.execute(query, {"id": ana.user_id})
+            changed.set()
+            assert done.wait(30)
+
+    with ThreadPoolExecutor(4) as pool:
+        changing = pool.submit(change)
+        assert changed.wait(30)
+        try:
+            first, hers, second = (pool.submit(exchange, house, token) for token in tokens)
+            assert isinstance(first.result(20), ProjectToken)
+            assert isinstance(second.result(20), ProjectToken)
+            assert not wait([hers], 0.2).done
+        finally:
+            done.set()
+        assert isinstance(hers.result(20), ProjectToken)
+        changing.result(20)
+    assert house.papita.audit.verify() == []
 
 
 @both_engines

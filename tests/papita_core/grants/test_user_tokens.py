@@ -12,11 +12,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import event
 
 from papita_core.actors import Actor
-from papita_core.grants.user_tokens import LIFE, TokenInvalid
+from papita_core.grants.user_tokens import LIFE, READ_EVERY, TokenInvalid
 from papita_core.vault.keyring import USER_TOKEN
-from tests.papita_core.house import House
+from tests.papita_core.house import House, at_once, both_engines
 
 
 class Forge:
@@ -216,3 +217,84 @@ def test_the_next_key_and_a_retired_one_are_good_as_well(house: House):
     house.papita.user_tokens.verify(forge.good, "al-chat")
     house.sql("UPDATE purpose_keys SET state = 'next' WHERE kid = :kid", kid=forge.kid)
     house.papita.user_tokens.verify(forge.good, "al-chat")
+
+
+def reads(house: House) -> list[str]:
+    """The statements of the house from now on."""
+    seen: list[str] = []
+
+    @event.listens_for(house.papita.database.engine, "before_cursor_execute")
+    def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("BEGIN"):
+            seen.append(statement)
+
+    return seen
+
+
+def test_the_keys_are_read_once_for_many_tokens(house: House):
+    forge, seen = Forge(house), reads(house)
+    assert len(at_once([lambda: verify(forge, forge.good)] * 8)) == 8
+    assert len(seen) == 1
+    house.clock.forward(seconds=READ_EVERY.total_seconds())
+    verify(forge, forge.good)
+    assert len(seen) == 2
+    # What names a key that is not there is looked up each time.
+    for _ in range(2):
+        with pytest.raises(TokenInvalid):
+            verify(forge, forge.token({"kid": "0" * 32}))
+    assert len(seen) == 4
+
+
+@both_engines
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE purpose_keys SET retired_at = '2001-01-01 00:00:00+00' WHERE kid = :kid",
+        "DELETE FROM purpose_keys WHERE kid = :kid",
+    ],
+)
+def test_a_key_that_verifies_no_longer_is_forgotten_within_seconds(house: House, change: str):
+    forge = Forge(house)
+    house.papita.rotation.rotate_signing(Actor.operator())
+    verify(forge, forge.good)
+    house.sql(change, kid=forge.kid)
+    house.clock.forward(seconds=READ_EVERY.total_seconds())
+    with pytest.raises(TokenInvalid):
+        verify(forge, forge.good)
+
+
+def test_a_retired_key_ends_after_a_day_also_where_tokens_are_verified_all_the_time(house: House):
+    forge = Forge(house)
+    house.papita.rotation.rotate_signing(Actor.operator())
+    forever = forge.token(exp=forge.claims["exp"] + 10**6)
+    for _ in range(24):
+        house.clock.forward(minutes=59, seconds=59)
+        verify(forge, forever)
+    house.clock.forward(seconds=24 + READ_EVERY.total_seconds())
+    with pytest.raises(TokenInvalid):
+        verify(forge, forever)
+
+
+def test_a_clock_that_is_set_back_keeps_no_key_alive(house: House):
+    forge = Forge(house)
+    verify(forge, forge.good)
+    house.sql("DELETE FROM purpose_keys WHERE kid = :kid", kid=forge.kid)
+    house.clock.forward(minutes=-1)
+    with pytest.raises(TokenInvalid):
+        verify(forge, forge.good)
+
+
+def test_a_key_that_another_process_has_just_made_verifies_at_once(house: House):
+    forge, other = Forge(house), house.opened()
+    other.user_tokens.verify(forge.good, "al-chat")
+    # The second time the key is one that was not even published when the other one looked.
+    for _ in range(2):
+        house.papita.rotation.rotate_signing(Actor.operator())
+    token = house.papita.user_tokens.issue(house.sign_in("ben"), "al-chat").token
+    assert other.user_tokens.verify(token, "al-chat").username == "ben"
+
+
+def test_a_damaged_key_is_no_reason_to_refuse_the_others(house: House):
+    forge = Forge(house)
+    house.sql("UPDATE purpose_keys SET public = 'abcd' WHERE state = 'next'")
+    verify(forge, forge.good)

@@ -151,6 +151,39 @@ def test_what_is_reported_twice_counts_once(house: House):
 
 
 @both_engines
+def test_what_is_reported_by_many_at_once_counts_once_for_each_user_and_model(house: House):
+    lent = [Lent(house), Lent(house, "ben", budget=Budget(nano(100), DAY)), Lent(house, "eve")]
+    records = [
+        who.spend(f"{who.name}-{n}", n / 1000, model=f"m{n % 2}") for who in lent for n in range(10)
+    ]
+    # Each record is in several of them, and in no one order.
+    parts = [records[first : first + 15] for first in (0, 5, 10, 15)]
+    parts += [part[::-1] for part in parts]
+    done = at_once([lambda part=part: lent[0].report(*part) for part in parts])
+    counts = [one for one in done if not isinstance(one, Exception)]
+    assert len(counts) == len(parts), done
+    assert all(counted + repeated == 15 and not unknown for counted, repeated, unknown in counts)
+    assert sum(counted for counted, _, _ in counts) == len(records)
+    for who in lent:
+        lines = house.papita.usage.of(who.actor, "model")
+        assert {line.key: (line.requests, line.cost_nano) for line in lines} == {
+            "m0": (5, nano(0.02)),
+            "m1": (5, nano(0.025)),
+        }
+    found = house.papita.credentials.get(lent[1].actor, lent[1].info.id).budget
+    assert found is not None
+    assert found.spent_nano == nano(0.045)
+
+
+@both_engines
+def test_the_last_of_two_records_of_one_id_counts(house: House):
+    ana = Lent(house)
+    assert ana.report(ana.spend("1", 1), ana.spend("2", 2), ana.spend("1", 4)) == (2, 1, ())
+    (line,) = house.papita.usage.of(ana.actor, "day")
+    assert (line.requests, line.cost_nano) == (2, nano(6))
+
+
+@both_engines
 def test_only_what_was_lent_is_believed(house: House):
     ana, ben = Lent(house), Lent(house, "ben")
     other = house.key(ana.actor, "sk-demo-never-lent-0123456789", project_id="ai-resume")
