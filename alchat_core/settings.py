@@ -192,7 +192,11 @@ class Settings(BaseSettings):
         " get half of the time to end and are then marked interrupted.",
     )
     alchat_commit_interval_ms: int = Field(
-        15, ge=1, le=1000, description="Shortest time between two commits of the event log."
+        15,
+        ge=1,
+        le=1000,
+        description="Shortest time between two commits of the event log. Each answer that is being"
+        " written adds a millisecond, a tenth of a second at most.",
     )
     alchat_undo_minutes: float = Field(
         10.0,

@@ -165,19 +165,23 @@ def test_who_is_disabled_in_the_middle_of_an_answer_is_shown_the_door_and_the_an
     choose_model(page, "stream-3000-20")
     ask(page, "A long one.")
     expect(answers(page).nth(1)).to_contain_text("quick brown potato")
+    token = house.user_token("ben")
+    user = AlChatClient(house.alchat_url).as_user(lambda: token)
+    (conversation,) = user.conversations().items
+    written = user.messages(conversation.id).items[-1].run
+    assert written is not None
     with house.papita() as papita:
         papita.users.set_disabled(Actor.operator(), "ben", True)
     disabled_at = datetime.now(UTC)
     expect(page.get_by_role("button", name="Log in")).to_be_visible(timeout=10 * SECONDS)
     expect(answers(page)).to_have_count(0)
+    # Until it has ended: an account that is switched on again before Papita is asked loses nothing.
+    deadline = time.monotonic() + 10
+    while (run := user.run(written.id)).finished_at is None and time.monotonic() < deadline:
+        time.sleep(0.1)
     with house.papita() as papita:
         papita.users.set_disabled(Actor.operator(), "ben", False)
-    token = house.user_token("ben")
-    user = AlChatClient(house.alchat_url).as_user(lambda: token)
-    (conversation,) = user.conversations().items
     answer = user.messages(conversation.id).items[-1]
-    assert answer.run is not None
-    run = user.run(answer.run.id)
     assert run.state == "failed"
     assert run.error is not None
     assert run.error.code == "session-ended"
