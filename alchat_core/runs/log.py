@@ -696,17 +696,17 @@ class DatabaseLog:
             for c in channels
             if c.naming
         ]
-        ended = [_ended_row(c) for c in channels if c.closed]
-        owed = [row for c in channels if c.closed for row in outbox_rows(c.run_id, c.spent.uses)]
+        closed = [c for c in channels if c.closed]
+        ended = [_ended_row(c) for c in closed]
+        owed = [row for c in closed for row in outbox_rows(c.run_id, c.spent.uses)]
 
         # A first word waits for nothing that is not shown.
         written = [c for c in channels if c.entries and (c.closed or not c.first_at)]
         entries = [entry for c in written for entry in c.entries]
         entries += [
             # An answer that goes on is there already, up to where it broke off.
-            Entry(c.conversation_id, c.message_id, "".join(c.answer), new=c.fresh)
-            for c in channels
-            if c.closed
+            Entry(c.conversation_id, c.message_id, row["new_content"], new=c.fresh)
+            for c, row in zip(closed, ended, strict=True)
         ]
 
         changes: list[Change] = [

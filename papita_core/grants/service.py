@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, Table, exists, insert, null, or_, select, update
+from sqlalchemy import ColumnElement, Select, Table, exists, insert, null, or_, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
@@ -411,13 +411,13 @@ class _Exchanges:
         self._idle = idle
         self._clock = clock
         self._gate = threading.Lock()
-        self._waiting: Sequence[_Asked] = []
+        self._waiting: list[_Asked] = []
         self._working = False
 
     def lease(self, asked: _Asked) -> ProjectToken:
         """Returns once the lease and its audit row are committed. Raises as `exchange`."""
         with self._gate:
-            self._waiting = [*self._waiting, asked]
+            self._waiting.append(asked)
             leads, self._working = not self._working, True
         if not leads:
             asked.turn.wait()
@@ -565,37 +565,35 @@ def _free_and_held(query: Select[Any], *of: Table) -> tuple[Prepared, Prepared]:
     return Prepared(query), Prepared(held)
 
 
+def _sign_ins(table: Table, *columns: ColumnElement[Any]) -> tuple[Prepared, Prepared]:
+    """Rows of one kind of sign-in, with these columns and what `signed_in` reads of the user."""
+    query = (
+        select(table.c.user_id, _USER.c.disabled_at, *columns)
+        .join(_USER, _USER.c.id == table.c.user_id)
+        .where(among(table.c.id, "ids"))
+    )
+    return _free_and_held(query, table, _USER)
+
+
 # Plain tables, and `signed_in` reads the rows of the first two as it reads those of leases.
 _SESSION, _TOKEN = table_of(SessionRow), table_of(AccessTokenRow)
 _USER, _GRANT = table_of(UserRow), table_of(GrantRow)
 _STATE = table_of(ProjectState)
 _OFF = Prepared(select(_STATE.c.project_id).where(_STATE.c.disabled_at.is_not(None)))
-_SESSIONS = _free_and_held(
-    select(
-        _SESSION.c.user_id,
-        _USER.c.disabled_at,
-        _SESSION.c.id.label("session_id"),
-        null().label("access_token_id"),
-        _SESSION.c.ended_at.label("session_ended_at"),
-        _SESSION.c.expires_at.label("session_expires_at"),
-        _SESSION.c.last_seen_at.label("session_seen_at"),
-    )
-    .join(_USER, _USER.c.id == _SESSION.c.user_id)
-    .where(among(_SESSION.c.id, "ids")),
-    *(_SESSION, _USER),
+_SESSIONS = _sign_ins(
+    _SESSION,
+    _SESSION.c.id.label("session_id"),
+    null().label("access_token_id"),
+    _SESSION.c.ended_at.label("session_ended_at"),
+    _SESSION.c.expires_at.label("session_expires_at"),
+    _SESSION.c.last_seen_at.label("session_seen_at"),
 )
-_TOKENS = _free_and_held(
-    select(
-        _TOKEN.c.user_id,
-        _USER.c.disabled_at,
-        null().label("session_id"),
-        _TOKEN.c.id.label("access_token_id"),
-        _TOKEN.c.revoked_at.label("token_revoked_at"),
-        _TOKEN.c.expires_at.label("token_expires_at"),
-    )
-    .join(_USER, _USER.c.id == _TOKEN.c.user_id)
-    .where(among(_TOKEN.c.id, "ids")),
-    *(_TOKEN, _USER),
+_TOKENS = _sign_ins(
+    _TOKEN,
+    null().label("session_id"),
+    _TOKEN.c.id.label("access_token_id"),
+    _TOKEN.c.revoked_at.label("token_revoked_at"),
+    _TOKEN.c.expires_at.label("token_expires_at"),
 )
 _GRANTS = _free_and_held(
     select(*_GRANT.c["id", "user_id", "project_id", "credential_type"]).where(
