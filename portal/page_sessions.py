@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Final, NoReturn
@@ -29,6 +29,7 @@ from streamlit.runtime.scriptrunner import (
     get_script_run_ctx,
 )
 from streamlit.runtime.session_manager import SessionClientDisconnectedError
+from streamlit.runtime.state import SessionState
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from portal.kept_messages import KeptMessages
@@ -245,8 +246,22 @@ def _put_theme(msg: CustomThemeConfig, section: str = "theme") -> None:
     msg.MergeFrom(_theme(section))
 
 
+def _compact(state: SessionState) -> None:
+    """Puts what is new of a session's state to what there was, as Streamlit does, but as it is
+    stored: there the state of each component is first dressed up for a script that reads it, and
+    the dress is a class of its own each time.
+    """
+    keys = state._key_id_mapper.id_key_mapping
+    for name in state._keys():
+        with suppress(KeyError):  # a widget that is not known any more
+            state._old_state[name] = state._getitem(name, keys.get(name, name))
+    state._new_session_state.clear()
+    state._new_widget_state.clear()
+
+
 def install() -> None:
     """Lets Streamlit make such sessions from now on."""
+    SessionState._compact_state = _compact  # type: ignore[method-assign, assignment]
     websocket_session_manager.AppSession = Session  # type: ignore[attr-defined]
     app_session.ScriptRunner = Runner  # type: ignore[attr-defined]
     app_session._populate_theme_msg = _put_theme

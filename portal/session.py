@@ -114,7 +114,9 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The session as one run of a script has read it; `run` is something that only this run has."""
+    """The session as one run of a script has read it; `run` is something that only this run has,
+    None if whichever is next may rely on it.
+    """
 
     run: object
     at: float
@@ -123,7 +125,7 @@ class Look:
 
     def holds(self, session_id: str | None, *, seen: bool) -> bool:
         return (
-            self.run is _this_run()
+            (self.run is None or self.run is _this_run())
             and self.found.session.id == session_id
             and (self.seen or not seen)
             and time.monotonic() - self.at < LOOK_AGAIN_SECONDS
@@ -261,6 +263,15 @@ def looked(session: SignInSession, *, seen: bool) -> SignedIn:
     run = _this_run()
     tab().look = None if run is None else Look(run, time.monotonic(), seen, found)
     return found
+
+
+def keep_look() -> None:
+    """For a callback that has a part of the page drawn and nothing else: that is still the same
+    click, and relies on the same look.
+    """
+    state = tab()
+    if state.look is not None:
+        state.look = replace(state.look, run=None)
 
 
 def _this_run() -> object:

@@ -70,16 +70,20 @@ _COOKIE = st.components.v2.component("papita_session_cookie", js=_COOKIE_JS)
 
 
 class _Users(Mapping[str, dict[str, Any]]):
-    """The library's dict of all users, as a view that reads one at a time.
+    """The library's dict of all users, as a view that reads one at a time, for one run of a script.
 
     A fresh dict each time, since the library writes into what it gets.
     """
 
     def __init__(self, papita: Papita) -> None:
         self._papita = papita
+        # The library asks for the same one several times in a row.
+        self._read: User | None = None
 
     def __getitem__(self, username: str) -> dict[str, Any]:
-        user = self._papita.users.by_username(username)
+        user = self._read
+        if user is None or user.username != username:
+            user = self._read = self._papita.users.by_username(username)
         if user is None:
             raise KeyError(username)
         return {

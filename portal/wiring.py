@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 
@@ -20,6 +21,8 @@ from papita_core.operations.housekeeping import Housekeeper, Housekeeping
 from portal.launcher import Launcher, Service, python_module
 from portal.settings import PortalSettings
 from portal.turns import turns
+
+T = TypeVar("T")
 
 AL_CHAT = "al-chat"
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,6 +92,10 @@ def make_services(settings: PortalSettings) -> Services:
 
 class _AlChat(AlChatClient):
     """A page that waits for AL-Chat leaves its turn to others."""
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        with turns.pause():
+            return super().wait_for(work)
 
     def answer(self, *given: Any, **more: Any) -> requests.Response:
         with turns.pause():

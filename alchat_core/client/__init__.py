@@ -1,7 +1,8 @@
 """A typed client of the AL-Chat service: thread-safe, built once per process.
 
-JSON calls go over `requests` in the caller's thread; one background loop serves all followers of
-the process, reconnects by itself from the last event seen, and waits for whoever reads slowly.
+One background loop serves the JSON calls and the followers of all threads; a follower reconnects by
+itself from the last event seen, and waits for whoever reads slowly. Files go over `requests` in the
+caller's thread.
 
     AlChatError
     ├── AlChatUnreachable       nobody answered; the request may be sent again
@@ -45,6 +46,7 @@ from alchat_core.client.values import (
     Assistant,
     AssistantFile,
     Attachment,
+    Begun,
     Conversation,
     Event,
     Feedback,
@@ -75,6 +77,7 @@ __all__ = [
     "Assistant",
     "AssistantFile",
     "Attachment",
+    "Begun",
     "Conflict",
     "Conversation",
     "Event",

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alchat_core.client.calls import Calls, given, segment
+from alchat_core.client.conversations import new_conversation
+from alchat_core.client.errors import AlChatError
 from alchat_core.client.followers import Follower
 from alchat_core.client.reading import run_of
-from alchat_core.client.values import Model, Models, Run, Sent
+from alchat_core.client.values import Begun, Model, Models, Run, Sent
 
 
 class AnswerCalls(Calls):
@@ -45,14 +47,45 @@ class AnswerCalls(Calls):
         It follows the answer `parent_id`, or none if it is the `first`; without either, the end of
         the active branch. `attachments` are ids of files.
         """
-        body = given(content=content, model=model, parent_id=parent_id, parameters=parameters)
+        body = _message(content, model, attachments, parent_id=parent_id, parameters=parameters)
         if first:
             body["parentId"] = None
-        if attachments:
-            body["attachments"] = list(attachments)
-        return self._start(
-            f"/api/conversations/{segment(conversation_id)}/messages", body, idempotency_key
-        )
+        return self._start(_messages(conversation_id), body, idempotency_key)
+
+    def begin(
+        self,
+        content: str,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        *,
+        attachments: Sequence[str] = (),
+        **conversation: Any,
+    ) -> Begun:
+        """Makes a conversation and sends its first message, with one wait for both.
+
+        `conversation` is what `create_conversation` takes. Raises what that raises; if the message
+        is not taken after that, its `taken` does.
+        """
+        client, token = self._client, self._token_source()
+        message = _message(content, model, attachments)
+
+        async def both() -> Begun:
+            made = await client.ask(
+                "POST", "/api/conversations", token, body=new_conversation(**conversation)
+            )
+            try:
+                found = await client.ask(
+                    "POST",
+                    _messages(made["id"]),
+                    token,
+                    body=message,
+                    headers=_with_key(idempotency_key),
+                )
+            except AlChatError as error:
+                return Begun(made["id"], error)
+            return Begun(made["id"], _sent(found))
+
+        return client.wait_for(both())
 
     def mark_read(self, run_id: str) -> None:
         """The user has read the answer of that run; its conversation is not `unread` any more."""
@@ -104,7 +137,26 @@ class AnswerCalls(Calls):
         return self._client.followers.follow(segment(run_id), after, self._token_source)
 
     def _start(self, path: str, body: dict[str, Any], idempotency_key: str | None) -> Sent:
-        """Starts an answer; without a key of the caller's own it gets one."""
-        key = idempotency_key or uuid.uuid4().hex
-        found = self._call("POST", path, body=body, headers={"Idempotency-Key": key})
-        return Sent(found["messageId"], found["runId"], found["userMessageId"])
+        return _sent(self._call("POST", path, body=body, headers=_with_key(idempotency_key)))
+
+
+def _messages(conversation_id: str) -> str:
+    return f"/api/conversations/{segment(conversation_id)}/messages"
+
+
+def _message(
+    content: str, model: str | None, attachments: Sequence[str], **more: Any
+) -> dict[str, Any]:
+    body = given(content=content, model=model, **more)
+    if attachments:
+        body["attachments"] = list(attachments)
+    return body
+
+
+def _with_key(idempotency_key: str | None) -> dict[str, str]:
+    """What starts an answer has a key, of the caller's own or a new one."""
+    return {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+
+
+def _sent(found: Mapping[str, Any]) -> Sent:
+    return Sent(found["messageId"], found["runId"], found["userMessageId"])

@@ -13,8 +13,7 @@ READING_SECONDS = 180.0
 class AttachmentCalls(Calls):
     def upload(self, name: str, data: bytes) -> Attachment:
         """Stores a file; give its id to `send`. Raises `AlChatProblem` if it cannot be used."""
-        found = self._call(
-            "POST",
+        found = self._send_file(
             "/api/attachments",
             data=data,
             params={"name": name},

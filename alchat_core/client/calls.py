@@ -31,6 +31,9 @@ class Calls:
     def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         return self._client.call(method, path, self._token_source(), **more)
 
+    def _send_file(self, path: str, **more: Any) -> dict[str, Any]:
+        return self._client.send_file("POST", path, self._token_source(), **more)
+
 
 def given(**fields: Any) -> dict[str, Any]:
     """The fields that are not None, named as on the wire."""

@@ -94,13 +94,13 @@ class ConversationCalls(Calls):
 
         `tools` are ids of tool servers.
         """
-        body = given(
-            title=title,
-            temporary=temporary or None,
+        body = new_conversation(
+            title,
+            temporary=temporary,
             assistant_id=assistant_id,
             system_prompt=system_prompt,
-            parameters=chosen(parameters),
-            tools=list(tools) or None,
+            parameters=parameters,
+            tools=tools,
         )
         return conversation_of(self._call("POST", "/api/conversations", body=body))
 
@@ -188,3 +188,23 @@ class ConversationCalls(Calls):
 
 def _path(conversation_id: str) -> str:
     return f"/api/conversations/{segment(conversation_id)}"
+
+
+def new_conversation(
+    title: str | None = None,
+    *,
+    temporary: bool = False,
+    assistant_id: str | None = None,
+    system_prompt: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    tools: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What is sent to make a conversation; the fields are those of `create_conversation`."""
+    return given(
+        title=title,
+        temporary=temporary or None,
+        assistant_id=assistant_id,
+        system_prompt=system_prompt,
+        parameters=chosen(parameters),
+        tools=list(tools) or None,
+    )

@@ -1,4 +1,4 @@
-"""Followers of runs: one background loop serves all of a process.
+"""Followers of runs: the background loop serves all of a process.
 
 It connects again by itself from the last event seen, and waits for whoever reads slowly.
 """
@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import aiohttp
 
+from alchat_core.client.background import CONNECT_SECONDS, Background
 from alchat_core.client.errors import AlChatError, AlChatProblem, AlChatUnreachable, problem_of
 from alchat_core.client.reading import event_of, object_of
 from alchat_core.client.values import Event
@@ -24,6 +25,10 @@ MAX_WAITING_EVENTS: Final = 1000
 SILENCE_SECONDS: Final = 25.0
 LONGEST_PAUSE_SECONDS: Final = 2.0
 GIVE_UP_SECONDS: Final = 60.0
+
+_PATIENCE: Final = aiohttp.ClientTimeout(
+    total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+)
 
 
 class Follower:
@@ -119,67 +124,23 @@ class Follower:
 
 
 class Followers:
-    """The background loop, started with the first follower."""
+    """All followers of a process, in its background loop."""
 
-    def __init__(self, base_url: str) -> None:
-        self._base_url = base_url
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, background: Background) -> None:
+        self._background = background
 
     def follow(self, run_id: str, after: int, token_source: Callable[[], str]) -> Follower:
         follower = Follower(self, run_id, after, token_source())
-        loop = self._running_loop()
-        loop.call_soon_threadsafe(self._begin, follower, token_source)
+        self._background.call_soon(self._begin, follower, token_source)
         return follower
 
     def end(self, follower: Follower) -> None:
         follower._end()
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_cancel, follower)
+        self._background.call_if_running(_cancel, follower)
 
     def make_room(self, follower: Follower) -> None:
-        loop = self._loop
-        if loop is not None and follower._room is not None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(follower._room.set)
-
-    def close(self) -> None:
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-        if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(5.0)
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = _new_loop()
-                self._thread = threading.Thread(
-                    target=self._serve, args=(self._loop,), name="alchat-followers", daemon=True
-                )
-                self._thread.start()
-            return self._loop
-
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-        finally:
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            if self._session is not None:
-                loop.run_until_complete(self._session.close())
-                self._session = None
-            loop.run_until_complete(loop.shutdown_default_executor())
-            loop.close()
+        if follower._room is not None:
+            self._background.call_if_running(follower._room.set)
 
     def _begin(self, follower: Follower, token_source: Callable[[], str]) -> None:
         follower._room = asyncio.Event()
@@ -224,21 +185,14 @@ class Followers:
         follower._first_token = None
         if token is None:
             token = await asyncio.get_running_loop().run_in_executor(None, token_source)
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=5.0, sock_read=SILENCE_SECONDS
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
         headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
         if follower.last_id:
             headers["Last-Event-ID"] = str(follower.last_id)
-        async with self._session.get(
-            f"{self._base_url}/api/runs/{follower.run_id}/events",
+        background = self._background
+        async with background.session().get(
+            background.address(f"/api/runs/{follower.run_id}/events"),
             headers=headers,
+            timeout=_PATIENCE,
             allow_redirects=False,
         ) as response:
             if response.status == 204:
@@ -272,15 +226,6 @@ class Followers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await room.wait()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """The faster one, where there is one."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def _cancel(follower: Follower) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import IO, Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import IO, Any, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
 
+from alchat_core.client.background import CONNECT_SECONDS, Background
 from alchat_core.client.errors import UNREACHABLE, AlChatUnreachable, problem_of
 from alchat_core.client.followers import Followers
 from alchat_core.client.reading import object_of
@@ -15,6 +16,8 @@ from alchat_core.client.user import UserClient
 from alchat_core.client.values import Health
 
 PIECE = 1 << 16
+
+T = TypeVar("T")
 
 
 class AlChatClient:
@@ -28,7 +31,8 @@ class AlChatClient:
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=64, max_retries=0)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
-        self.followers = Followers(self.base_url)
+        self.background = Background(self.base_url)
+        self.followers = Followers(self.background)
 
     def as_user(self, token_source: Callable[[], str]) -> UserClient:
         """Calls on behalf of the user whose token `token_source` returns each time it is asked."""
@@ -51,22 +55,49 @@ class AlChatClient:
 
     def close(self) -> None:
         """Ends all followers and the background loop."""
-        self.followers.close()
+        self.background.close()
         self._session.close()
 
     def call(
+        self, method: str, path: str, token: str, *, body: Any = None, **more: Any
+    ) -> dict[str, Any]:
+        """The JSON object that the service answers; `body` is sent as JSON, `more` is what `ask`
+        takes.
+        """
+        return self.wait_for(self.ask(method, path, token, body=body, **more))
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """What is done in the background loop, for other threads."""
+        return self.background.wait_for(work)
+
+    async def ask(
         self,
         method: str,
         path: str,
         token: str,
         *,
         body: Any = None,
-        **more: Any,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """The JSON object that the service answers; `body` is sent as JSON, `more` is what `answer`
-        takes.
-        """
-        return object_of(self.answer(method, path, token, json=body, **more).content)
+        """The same in the background loop, where one call can follow another."""
+        answer = await self.background.request(
+            method,
+            path,
+            _with_token(headers, token),
+            body=body,
+            params=params,
+            silence=self._timeout,
+            again=_may_be_sent_again(method, headers),
+        )
+        found = object_of(answer.body)
+        if not 200 <= answer.status < 300:
+            raise problem_of(answer.status, found, answer.retry_after)
+        return found
+
+    def send_file(self, method: str, path: str, token: str, **more: Any) -> dict[str, Any]:
+        """The JSON object that the service answers to a file; `more` as `answer` takes it."""
+        return object_of(self.answer(method, path, token, **more).content)
 
     def download(self, path: str, token: str, into: IO[bytes], **more: Any) -> int:
         """Writes what the service answers in pieces; how many bytes that were. What is written
@@ -94,17 +125,17 @@ class AlChatClient:
         timeout: float | None = None,
         **more: Any,
     ) -> requests.Response:
-        """The answer, if it is no refusal; `more` as `requests` takes it."""
-        # A kept connection may be closed by the time it is used: what changes nothing, or carries
-        # an idempotency key, is then sent once more.
-        again = method != "POST" or "Idempotency-Key" in (headers or {})
+        """The answer, if it is no refusal, for what is no JSON in one of the two directions; `more`
+        as `requests` takes it.
+        """
+        again = _may_be_sent_again(method, headers)
         while True:
             try:
                 response = self._session.request(
                     method,
                     self.base_url + path,
-                    headers={"Authorization": f"Bearer {token}", **(headers or {})},
-                    timeout=(5.0, timeout or self._timeout),
+                    headers=_with_token(headers, token),
+                    timeout=(CONNECT_SECONDS, timeout or self._timeout),
                     allow_redirects=False,
                     **more,
                 )
@@ -120,3 +151,14 @@ class AlChatClient:
             else:
                 return response
         raise problem_of(response.status_code, found, response.headers.get("Retry-After"))
+
+
+def _with_token(headers: Mapping[str, str] | None, token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", **(headers or {})}
+
+
+def _may_be_sent_again(method: str, headers: Mapping[str, str] | None) -> bool:
+    """A kept connection may be closed by the time it is used: what changes nothing, or carries an
+    idempotency key, is then sent once more.
+    """
+    return method != "POST" or "Idempotency-Key" in (headers or {})

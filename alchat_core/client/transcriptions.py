@@ -14,8 +14,7 @@ class TranscriptionCalls(Calls):
 
         Raises `AlChatProblem` if the user's provider has no model for that.
         """
-        found = self._call(
-            "POST",
+        found = self._send_file(
             "/api/transcriptions",
             files={"file": ("speech", data, media_type)},
             data=given(language=language),

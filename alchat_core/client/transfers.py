@@ -106,8 +106,7 @@ class TransferCalls(Calls):
         kind = "zip" if file.read(2) == b"PK" else "json"
         file.seek(0)
         try:
-            found = self._call(
-                "POST",
+            found = self._send_file(
                 "/api/imports",
                 data=file,
                 headers={"Content-Type": f"application/{kind}"},

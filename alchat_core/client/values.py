@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar
 
+from alchat_core.client.errors import AlChatError
+
 T = TypeVar("T")
 
 TERMINAL: Final = frozenset({"run.completed", "run.failed", "run.cancelled", "run.interrupted"})
@@ -277,6 +279,20 @@ class Sent:
     message_id: str
     run_id: str
     user_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A new conversation, and what came of its first message."""
+
+    conversation_id: str
+    outcome: Sent | AlChatError
+
+    def taken(self) -> Sent:
+        """The message and its answer. Raises why it was not taken."""
+        if isinstance(self.outcome, AlChatError):
+            raise self.outcome
+        return self.outcome
 
 
 @dataclass(frozen=True, slots=True)

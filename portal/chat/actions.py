@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 import streamlit as st
@@ -64,20 +65,22 @@ def _send(message: Unsent) -> Sent | None:
             state.unsent = message
             return None
         user = client()
+        said: dict[str, Any] = {
+            "model": message.model,
+            "idempotency_key": message.idempotency_key,
+            "attachments": [file.id for file in message.files if file.id],
+        }
         if message.conversation_id is None:
-            message.conversation_id = user.create_conversation(**choices().of_new()).id
+            begun = user.begin(message.text, **said, **choices().of_new())
+            message.conversation_id = begun.conversation_id
             st.query_params[QUERY] = message.conversation_id
             dictation().settle(message.conversation_id)
             # It goes on with the model that is chosen here, also if that changes meanwhile.
             state.model_of = message.conversation_id
             choices().begin_anew()
-        sent = user.send(
-            message.conversation_id,
-            message.text,
-            model=message.model,
-            idempotency_key=message.idempotency_key,
-            attachments=[file.id for file in message.files if file.id],
-        )
+            sent = begun.taken()
+        else:
+            sent = user.send(message.conversation_id, message.text, **said)
         state.follow(sent.run_id)
         remembered(Window).to_the_end()
     except (AlChatError, PapitaError) as error:

@@ -14,7 +14,7 @@ from typing import Final
 import streamlit as st
 
 from alchat_core.client import Message, MessageRun, Sent
-from portal.session import Unsent, remembered
+from portal.session import Unsent, keep_look, remembered
 
 QUESTION: Final = "al_chat_next_question"
 ANSWER: Final = "al_chat_next_answer"
@@ -58,4 +58,5 @@ def draw_alone(message: Unsent, sent: Sent) -> None:
         None,
         None,
     )
+    keep_look()
     st.rerun((QUESTION, ANSWER))

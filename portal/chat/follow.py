@@ -45,9 +45,10 @@ SHARE_SECONDS = 0.003
 # is complete.
 ALONE_SECONDS = 1.0
 FEW = 8
-# How much longer than a first word more words may take, and the page after the last ones.
+# How much longer than a first word more words may take, and what else is on the page after the last
+# ones: of many answers that end at once, all are there before any of the pages is drawn anew.
 PATIENCE_SECONDS = 0.3
-WHOLE_PAGE_SECONDS = 1.0
+WHOLE_PAGE_SECONDS = 6.0
 # What is on the page at any time, and is to be seen while an answer is written, or not then.
 WRITTEN = """<style>
 .st-key-al_chat_stop.st-key-al_chat_stop { display: flex; }
@@ -198,9 +199,10 @@ class Live:
         except (AlChatError, Unauthenticated) as error:
             for track in drawn:
                 track.problem = track.problem or problem_of(error)
-        # The last words of others come before all that is drawn now.
-        with turns.pause(WHOLE_PAGE_SECONDS):
-            pass
+        if drawn:
+            # The words of others come before all that is drawn now.
+            with turns.pause(WHOLE_PAGE_SECONDS):
+                pass
         if drawn and not any(track.problem for track in tracks):
             tab().following.clear()
             draw_anew()

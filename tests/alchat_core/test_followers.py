@@ -10,6 +10,7 @@ import time
 import pytest
 from aiohttp import web
 
+from alchat_core.client.background import Background
 from alchat_core.client.followers import Follower, Followers
 from alchat_core.client.values import Event
 
@@ -21,7 +22,7 @@ def event(number: int, kind: str = "text.delta") -> Event:
 def test_who_lets_events_gather_is_woken_by_the_last_one_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    follower = Follower(Followers("http://nowhere"), "run_1", 0, "token")
+    follower = Follower(Followers(Background("http://nowhere")), "run_1", 0, "token")
     looked = 0
     real = follower._nothing_more
 
@@ -46,7 +47,7 @@ def test_who_lets_events_gather_is_woken_by_the_last_one_alone(
 
 
 def test_who_waits_is_woken_by_the_first_one() -> None:
-    follower = Follower(Followers("http://nowhere"), "run_1", 0, "token")
+    follower = Follower(Followers(Background("http://nowhere")), "run_1", 0, "token")
     threading.Timer(0.1, follower._put, args=([event(1)],)).start()
     begun = time.monotonic()
     assert [one.id for one in follower.wait(20.0)] == [1]
@@ -75,7 +76,8 @@ def test_a_stream_is_read_in_as_few_pieces_as_the_gap_allows(gap: float, pieces:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         host, port = runner.addresses[0][:2]
-        followers = Followers(f"http://{host}:{port}")
+        background = Background(f"http://{host}:{port}")
+        followers = Followers(background)
         put = 0
         follower = followers.follow("run_1", 0, lambda: "token")
         follower.gap = gap
@@ -90,7 +92,7 @@ def test_a_stream_is_read_in_as_few_pieces_as_the_gap_allows(gap: float, pieces:
         found: list[int] = []
         while not follower.finished:
             found += [one.id for one in await asyncio.to_thread(follower.wait, 0.25)]
-        await asyncio.to_thread(followers.close)
+        await asyncio.to_thread(background.close)
         await runner.cleanup()
         return put, found
 
