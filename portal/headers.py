@@ -1,7 +1,7 @@
 """Security headers on every response, as plain ASGI so that streams pass untouched.
 
-The Content-Security-Policy is the tightest under which Streamlit's own page still runs: its one
-inline script is allowed by hash, everything else comes from this origin.
+The Content-Security-Policy is the tightest under which Streamlit's own page still runs: its inline
+scripts are allowed by hash, everything else comes from this origin.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from pathlib import Path
 
-import streamlit
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,24 +37,21 @@ PAGE_POLICY = (
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 
-def page_policy(index_html: str | None = None) -> str:
-    """The policy for pages, with the hashes of the inline scripts of Streamlit's index.html."""
-    if index_html is None:
-        index = Path(streamlit.__file__).parent / "static" / "index.html"
-        index_html = index.read_text("utf-8")
+def page_policy(html: str) -> str:
+    """The policy for pages, with the hashes of the inline scripts of this one."""
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-        for script in INLINE_SCRIPT.findall(index_html)
+        for script in INLINE_SCRIPT.findall(html)
     )
     return "; ".join(PAGE_POLICY).format(hashes=hashes).replace(" ;", ";")
 
 
 class SecurityHeaders:
-    """Middleware. A header that a route has set itself stays as it is."""
+    """Middleware; `policy` is that of pages. A header that a route has set itself stays."""
 
-    def __init__(self, app: ASGIApp, *, secure: bool) -> None:
+    def __init__(self, app: ASGIApp, policy: str, *, secure: bool) -> None:
         self._app = app
-        self._page_policy = page_policy()
+        self._page_policy = policy
         self._common = {
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",

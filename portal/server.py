@@ -29,10 +29,10 @@ from papita_core.errors import PapitaError
 from portal import page_sessions
 from portal.cookie_routes import is_own_origin, session_routes
 from portal.file_routes import file_routes
-from portal.headers import SecurityHeaders, is_own_route
+from portal.front_page import FrontPage, front_page
+from portal.headers import SecurityHeaders, is_own_route, page_policy
 from portal.oidc_routes import oidc_routes
 from portal.pictures import picture_routes
-from portal.preloads import Preloads
 from portal.proxies import behind_proxies
 from portal.texts import said, translated
 from portal.turns import turns
@@ -73,7 +73,8 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
         yield
         turns.pass_through(None)
 
-    pages = Preloads(st.App(ROOT / "Home.py", on_script_error=_explain, lifespan=lifespan))
+    html = front_page()
+    pages = FrontPage(st.App(ROOT / "Home.py", on_script_error=_explain, lifespan=lifespan), html)
     own = Starlette(routes=own_routes(services), exception_handlers={HTTPException: http_problem})
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,7 +89,7 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
         mine = scope["type"] == "http" and is_own_route(scope["path"])
         await (own if mine else pages)(scope, receive, send)
 
-    app: ASGIApp = SecurityHeaders(front, secure=services.settings.secure)
+    app: ASGIApp = SecurityHeaders(front, page_policy(html), secure=services.settings.secure)
     return behind_proxies(app, services.settings.trusted_proxies)
 
 

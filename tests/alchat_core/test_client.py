@@ -1,4 +1,6 @@
-"""What the client makes of files of conversations and of snapshots."""
+"""What the client makes of first messages, of files of conversations and of snapshots, and of
+connections that break.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +38,91 @@ def conversation(user: UserClient) -> str:
 @pytest.fixture
 def reader(client: AlChatClient, papita: FakePapita, username: str) -> UserClient:
     return client.as_user(lambda: papita.token_for(f"{username}-reader"))
+
+
+def test_a_conversation_begins_with_its_first_message(user: UserClient) -> None:
+    begun = user.begin("say it", "echo", "key-1", title="Begun", system_prompt="Be brief.")
+    sent = begun.taken()
+    follow_to_end(user, sent.run_id)
+    made = user.conversation(begun.conversation_id)
+    assert (made.title, made.system_prompt) == ("Begun", "Be brief.")
+    question, answer = user.messages(made.id).items
+    assert (question.id, question.content) == (sent.user_message_id, "say it")
+    assert answer.id == sent.message_id
+    # Sent once more, as after an answer that did not arrive, it is the same message.
+    assert user.send(made.id, "say it", "echo", idempotency_key="key-1") == sent
+
+
+def test_a_first_message_that_is_refused_leaves_its_conversation(user: UserClient) -> None:
+    begun = user.begin("x", attachments=["att_unknown"])
+    with pytest.raises(AlChatProblem) as refused:
+        begun.taken()
+    assert refused.value.status in (404, 422)
+    assert user.messages(begun.conversation_id).items == ()
+    user.send(begun.conversation_id, "y", "echo")
+    with pytest.raises(Invalid):
+        user.begin("x", parameters={"temperature": 9.0})
+
+
+@pytest.fixture
+def forgetful() -> Iterator[str]:
+    """A server that answers one request on each connection and then drops it without a word, as
+    one does that was restarted.
+    """
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(10)
+
+    def serve() -> None:
+        body = b'{"id": "run_1", "state": "running"}'
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(head % len(body) + body)
+                connection.recv(65_536)  # the next one: not answered
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join()
+
+
+def test_what_may_be_sent_twice_outlives_a_connection(forgetful: str) -> None:
+    client = AlChatClient(forgetful)
+    try:
+        for _ in range(3):
+            assert client.call("GET", "/x", "token")["id"] == "run_1"
+        key = {"Idempotency-Key": "one"}
+        assert client.call("POST", "/x", "token", body={}, headers=key)["id"] == "run_1"
+        with pytest.raises(AlChatUnreachable):
+            client.call("POST", "/x", "token", body={})
+    finally:
+        client.close()
+
+
+def test_whoever_waits_while_the_client_is_closed_is_told(papita: FakePapita) -> None:
+    server = socket.create_server(("127.0.0.1", 0))  # accepts, and never answers
+    client = AlChatClient(f"http://127.0.0.1:{server.getsockname()[1]}")
+    found: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            client.call("GET", "/x", "token")
+        except AlChatUnreachable as error:
+            found.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    with server, server.accept()[0]:
+        client.close()
+        thread.join(10)
+    assert len(found) == 1
 
 
 def test_conversations_go_into_files_and_come_back(

@@ -66,6 +66,23 @@ def _door(house: System, page: Page, path: str) -> None:
     }
 
 
+def test_the_connection_is_opened_without_being_looked_for(house: System, browser: Browser) -> None:
+    house.start_portal()
+    try:
+        with open_context(browser) as context, context.new_page() as page:
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            # Streamlit asks there, and above the page's address, before it opens the connection.
+            page.route("**/_stcore/health", lambda _: None)
+            page.goto(f"{house.url}/al-chat")
+            expect_door(page)
+            assert [url for url in asked if "_stcore/health" in url] == [
+                f"{house.url}/_stcore/health"
+            ]
+    finally:
+        assert house.stop("portal") == 0
+
+
 def test_an_address_that_is_not_there(house: System, browser: Browser) -> None:
     house.start_portal()
     context = open_context(browser)

@@ -50,7 +50,7 @@ def client_for(services: Services, settings: PortalSettings) -> TestClient:
             *session_routes(services.papita, settings),
             *oidc_routes(services.papita, settings),
         ],
-        middleware=[Middleware(SecurityHeaders, secure=settings.secure)],
+        middleware=[Middleware(SecurityHeaders, "", secure=settings.secure)],
     )
     headers = {"Origin": settings.origin}
     return TestClient(app, settings.origin, headers=headers, follow_redirects=False)

@@ -14,6 +14,7 @@ from streamlit.runtime.app_session import AppSession, AppSessionState
 from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
 from streamlit.runtime.scriptrunner import ScriptRunnerEvent
 from streamlit.runtime.session_manager import SessionClientDisconnectedError
+from streamlit.runtime.state import SessionState
 from streamlit.testing.v1 import AppTest, app_test
 from streamlit.testing.v1.local_script_runner import LocalScriptRunner
 
@@ -335,3 +336,29 @@ def test_a_websocket_writes_once_in_a_turn_of_the_loop_and_before_it_closes() ->
 
     asyncio.run(use())
     assert inner.did == [b"ab", b"c", "closed"]
+
+
+def test_the_state_of_a_session_is_kept_as_streamlit_keeps_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def page() -> None:
+        import streamlit as st
+
+        st.session_state.setdefault("plain", []).append(1)
+        st.text_input("Name", key="name", value="Ana")
+        st.checkbox("Without a key")
+        st.session_state["shown"] = dict(st.session_state.get("part") or {})
+        made = st.components.v2.component("kept_as_it_is", html="<p>part</p>")
+        made(key="part", default={"value": 7}, on_value_change=lambda: None)
+
+    def played() -> dict[str, Any]:
+        test = AppTest.from_function(page).run()
+        test.text_input(key="name").set_value("Eva").run()
+        test.checkbox[0].check().run()
+        state = test.session_state
+        assert (state["name"], state["plain"], state["shown"]) == ("Eva", [1] * 3, {"value": 7})
+        return {key: state[key] for key in ("name", "plain", "part", "shown")}
+
+    theirs = played()
+    monkeypatch.setattr(SessionState, "_compact_state", page_sessions._compact)
+    assert played() == theirs

@@ -1,0 +1,105 @@
+"""What a browser gets at the address of any page: Streamlit's own page, with two additions that
+bring it to its first run sooner.
+
+Streamlit asks at two addresses where its server is, and for settings, before it opens the
+connection; one that is told both opens it at once. And it loads the script of an element when it
+draws the first of its kind: those of the chat page come when page, connection and a run are there,
+one after the other. Named in the page they are fetched and compiled while it waits for all that.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import streamlit
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from portal.navigation import PAGES
+
+STATIC: Final = Path(streamlit.__file__).parent / "static"
+FOLDER: Final = STATIC / "static" / "js"
+ELEMENTS: Final = (
+    "BidiComponent",
+    "Button",
+    "ChatInput",
+    "Checkbox",
+    "Html",
+    "MenuButton",
+    "TextInput",
+)
+# No page may command this one; a list with nobody in it Streamlit would not take for a setting.
+TOLD: Final = (
+    "window.__streamlit={BACKEND_BASE_URL:location.origin,"
+    'HOST_CONFIG:{allowedOrigins:["https://nobody.invalid"],useExternalAuthToken:false}}'
+)
+ADDRESSES: Final = frozenset(f"/{entry.path}" for entry in PAGES)
+_IMPORT: Final = re.compile(r"""(?:\bfrom|\bimport)\s*["']\./([\w.-]+\.js)["']""")
+
+
+def scripts(elements: Iterable[str] = ELEMENTS, folder: Path = FOLDER) -> list[str]:
+    """The files of these elements and all that they import, without what the page names itself.
+    An element that this version of Streamlit has not is left out.
+    """
+    index = folder.parent.parent / "index.html"
+    named = set(re.findall(r"static/js/([\w.-]+\.js)", index.read_text("utf-8")))
+    found: dict[str, None] = {}
+    left = [file.name for one in elements for file in sorted(folder.glob(f"{one}.*.js"))]
+    while left:
+        name = left.pop()
+        file = folder / name
+        if name in named or name in found or not file.is_file():
+            continue
+        found[name] = None
+        left.extend(_IMPORT.findall(file.read_text("utf-8")))
+    return sorted(found)
+
+
+def front_page() -> str:
+    """The HTML of the page, the same for everybody."""
+    links = "".join(
+        f'<link rel="modulepreload" crossorigin href="./static/js/{name}">' for name in scripts()
+    )
+    index = (STATIC / "index.html").read_text("utf-8")
+    begin, head, rest = index.partition("<head>")
+    before, end, after = rest.partition("</head>")
+    return f"{begin}{head}<script>{TOLD}</script>{before}{links}{end}{after}"
+
+
+class FrontPage:
+    """Middleware around Streamlit's app: answers at the addresses of pages."""
+
+    def __init__(self, app: ASGIApp, html: str) -> None:
+        self._app = app
+        self._plain = html.encode()
+        self._packed = gzip.compress(self._plain, mtime=0)
+        digest = hashlib.sha256(self._plain).hexdigest()[:32]
+        self._headers = {
+            "Cache-Control": "no-cache",
+            "ETag": f'W/"{digest}"',
+            "Vary": "Accept-Encoding",
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] != "http"
+            or scope["method"] not in ("GET", "HEAD")
+            or scope["path"] not in ADDRESSES
+        ):
+            await self._app(scope, receive, send)
+            return
+        await self._answer(Headers(scope=scope))(scope, receive, send)
+
+    def _answer(self, asked: Headers) -> Response:
+        if self._headers["ETag"] in asked.get("if-none-match", ""):
+            return Response(status_code=304, headers=self._headers)
+        if "gzip" not in asked.get("accept-encoding", ""):
+            return Response(self._plain, headers=self._headers, media_type="text/html")
+        packed = {**self._headers, "Content-Encoding": "gzip"}
+        return Response(self._packed, headers=packed, media_type="text/html")
