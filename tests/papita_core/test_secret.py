@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from papita_core.api import schemas
+from papita_core.grants.exchanges import ProjectToken
 from papita_core.grants.lending import Loan, LoanRequest
-from papita_core.grants.service import ProjectToken
 from papita_core.grants.user_tokens import UserToken
 from papita_core.outbound import Answer
 from papita_core.secret import Secret

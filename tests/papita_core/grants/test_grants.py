@@ -25,8 +25,9 @@ from papita_core.errors import (
     Unauthenticated,
     VaultSealed,
 )
+from papita_core.grants.exchanges import ProjectToken
 from papita_core.grants.lending import LoanRequest
-from papita_core.grants.service import ProjectToken, WhichCredential
+from papita_core.grants.service import WhichCredential
 from tests.papita_core.house import CLIENT_SECRET, House, at_once, both_engines
 
 OPERATOR = Actor.operator()
