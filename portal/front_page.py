@@ -61,6 +61,11 @@ def scripts(elements: Iterable[str] = ELEMENTS, folder: Path = FOLDER) -> list[s
     return sorted(found)
 
 
+def named(html: str) -> list[str]:
+    """The addresses of all files that the page names, for those who have none of them."""
+    return [f"/{path}" for path in re.findall(r'"\./(static/[\w./-]+)"', html)]
+
+
 def front_page() -> str:
     """The HTML of the page, the same for everybody."""
     links = "".join(

@@ -29,11 +29,12 @@ from papita_core.errors import PapitaError
 from portal import page_sessions
 from portal.cookie_routes import is_own_origin, session_routes
 from portal.file_routes import file_routes
-from portal.front_page import FrontPage, front_page
+from portal.front_page import STATIC, FrontPage, front_page, named
 from portal.headers import SecurityHeaders, is_own_route, page_policy
 from portal.oidc_routes import oidc_routes
 from portal.pictures import picture_routes
 from portal.proxies import behind_proxies
+from portal.static_files import StaticFiles
 from portal.texts import said, translated
 from portal.turns import turns
 from portal.warm_up import warm_up
@@ -64,6 +65,7 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
     @asynccontextmanager
     async def lifespan(_: st.App) -> AsyncIterator[None]:
         await run_in_threadpool(warm_up)
+        await run_in_threadpool(files.prepare, named(html))
         turns.pass_through(asyncio.get_running_loop())
         # What exists by now stays; later collections need not walk over it.
         gc.collect()
@@ -74,7 +76,9 @@ def create_app(services: Services, on_ready: Callable[[], None] | None = None) -
         turns.pass_through(None)
 
     html = front_page()
-    pages = FrontPage(st.App(ROOT / "Home.py", on_script_error=_explain, lifespan=lifespan), html)
+    streamlit = st.App(ROOT / "Home.py", on_script_error=_explain, lifespan=lifespan)
+    files = StaticFiles(streamlit, STATIC / "static")
+    pages = FrontPage(files, html)
     own = Starlette(routes=own_routes(services), exception_handlers={HTTPException: http_problem})
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:

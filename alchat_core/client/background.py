@@ -22,8 +22,8 @@ from yarl import URL
 from alchat_core.client.errors import AlChatUnreachable
 
 CONNECT_SECONDS: Final = 5.0
-# AL-Chat and what may stand before it keep a connection that nobody uses for longer than that.
-KEPT_SECONDS: Final = 15.0
+# AL-Chat's server closes a connection that nobody has used for five seconds.
+KEPT_SECONDS: Final = 4.0
 
 T = TypeVar("T")
 
