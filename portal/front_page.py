@@ -9,7 +9,6 @@ one after the other. Named in the page they are fetched and compiled while it wa
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import re
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from portal.navigation import PAGES
+from portal.static_files import VARY, Kept, is_read
 
 STATIC: Final = Path(streamlit.__file__).parent / "static"
 FOLDER: Final = STATIC / "static" / "js"
@@ -48,13 +48,13 @@ def scripts(elements: Iterable[str] = ELEMENTS, folder: Path = FOLDER) -> list[s
     An element that this version of Streamlit has not is left out.
     """
     index = folder.parent.parent / "index.html"
-    named = set(re.findall(r"static/js/([\w.-]+\.js)", index.read_text("utf-8")))
+    there = set(re.findall(r"static/js/([\w.-]+\.js)", index.read_text("utf-8")))
     found: dict[str, None] = {}
     left = [file.name for one in elements for file in sorted(folder.glob(f"{one}.*.js"))]
     while left:
         name = left.pop()
         file = folder / name
-        if name in named or name in found or not file.is_file():
+        if name in there or name in found or not file.is_file():
             continue
         found[name] = None
         left.extend(_IMPORT.findall(file.read_text("utf-8")))
@@ -82,29 +82,15 @@ class FrontPage:
 
     def __init__(self, app: ASGIApp, html: str) -> None:
         self._app = app
-        self._plain = html.encode()
-        self._packed = gzip.compress(self._plain, mtime=0)
-        digest = hashlib.sha256(self._plain).hexdigest()[:32]
-        self._headers = {
-            "Cache-Control": "no-cache",
-            "ETag": f'W/"{digest}"',
-            "Vary": "Accept-Encoding",
-        }
+        self._page = Kept.of(html.encode(), "text/html", pack=True)
+        digest = hashlib.sha256(self._page.plain).hexdigest()[:32]
+        self._headers = {"Cache-Control": "no-cache", "ETag": f'W/"{digest}"'}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            scope["type"] != "http"
-            or scope["method"] not in ("GET", "HEAD")
-            or scope["path"] not in ADDRESSES
-        ):
+        if not is_read(scope, ADDRESSES):
             await self._app(scope, receive, send)
             return
-        await self._answer(Headers(scope=scope))(scope, receive, send)
-
-    def _answer(self, asked: Headers) -> Response:
-        if self._headers["ETag"] in asked.get("if-none-match", ""):
-            return Response(status_code=304, headers=self._headers)
-        if "gzip" not in asked.get("accept-encoding", ""):
-            return Response(self._plain, headers=self._headers, media_type="text/html")
-        packed = {**self._headers, "Content-Encoding": "gzip"}
-        return Response(self._packed, headers=packed, media_type="text/html")
+        answer = self._page.answer(scope, self._headers)
+        if self._headers["ETag"] in Headers(scope=scope).get("if-none-match", ""):
+            answer = Response(status_code=304, headers={**self._headers, "Vary": VARY})
+        await answer(scope, receive, send)

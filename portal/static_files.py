@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import mimetypes
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,19 +21,34 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 PATH: Final = "/static/"
 COMPRESSED: Final = frozenset({".js", ".css", ".svg", ".map", ".json"})
-_HEADERS: Final = {
-    "Cache-Control": "public, immutable, max-age=31536000",
-    "Vary": "Accept-Encoding",
-}
+VARY: Final = "Accept-Encoding"
+FOR_EVER: Final = {"Cache-Control": "public, immutable, max-age=31536000"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class Kept:
     """A file as it goes out; `packed` is None where that would save nothing."""
 
     plain: bytes
     packed: bytes | None
     media_type: str
+
+    @classmethod
+    def of(cls, plain: bytes, media_type: str, *, pack: bool) -> Kept:
+        return cls(plain, gzip.compress(plain, 6, mtime=0) if pack else None, media_type)
+
+    def answer(self, scope: Scope, headers: Mapping[str, str]) -> Response:
+        """In the form that whoever asks takes."""
+        headers = {**headers, "Vary": VARY}
+        body = self.plain
+        if self.packed is not None and "gzip" in Headers(scope=scope).get("accept-encoding", ""):
+            body, headers["Content-Encoding"] = self.packed, "gzip"
+        return Response(body, headers=headers, media_type=self.media_type)
+
+
+def is_read(scope: Scope, paths: Container[str]) -> bool:
+    """Whether one of these addresses is to be read."""
+    return scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in paths
 
 
 class StaticFiles:
@@ -47,7 +62,7 @@ class StaticFiles:
             for file in folder.rglob("*")
             if file.is_file()
         }
-        self._read: dict[str, _Read] = {}
+        self._read: dict[str, Kept] = {}
 
     def prepare(self, paths: Iterable[str]) -> None:
         """Reads these before they are asked for; those that are not there are left out."""
@@ -56,28 +71,17 @@ class StaticFiles:
                 self._get(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            scope["type"] != "http"
-            or scope["method"] not in ("GET", "HEAD")
-            or scope["path"] not in self._files
-        ):
+        if not is_read(scope, self._files):
             await self._app(scope, receive, send)
             return
         path = scope["path"]
         found = self._read.get(path)
         if found is None:
             found = await run_in_threadpool(self._get, path)
-        asked = Headers(scope=scope).get("accept-encoding", "")
-        if found.packed is None or "gzip" not in asked:
-            answer = Response(found.plain, headers=_HEADERS, media_type=found.media_type)
-        else:
-            headers = {**_HEADERS, "Content-Encoding": "gzip"}
-            answer = Response(found.packed, headers=headers, media_type=found.media_type)
-        await answer(scope, receive, send)
+        await found.answer(scope, FOR_EVER)(scope, receive, send)
 
-    def _get(self, path: str) -> _Read:
-        plain = self._files[path].read_bytes()
-        packed = gzip.compress(plain, 6, mtime=0) if Path(path).suffix in COMPRESSED else None
+    def _get(self, path: str) -> Kept:
         media_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
-        read = self._read[path] = _Read(plain, packed, media_type)
-        return read
+        pack = Path(path).suffix in COMPRESSED
+        kept = self._read[path] = Kept.of(self._files[path].read_bytes(), media_type, pack=pack)
+        return kept

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from alchat_core.client.calls import Calls, given, segment
-from alchat_core.client.conversations import new_conversation
+from alchat_core.client.conversations import NewConversation, new_conversation
 from alchat_core.client.errors import AlChatError
 from alchat_core.client.followers import Follower
 from alchat_core.client.reading import run_of
@@ -59,19 +59,20 @@ class AnswerCalls(Calls):
         idempotency_key: str | None = None,
         *,
         attachments: Sequence[str] = (),
-        **conversation: Any,
+        title: str | None = None,
+        **conversation: Unpack[NewConversation],
     ) -> Begun:
         """Makes a conversation and sends its first message, with one wait for both.
 
-        `conversation` is what `create_conversation` takes. Raises what that raises; if the message
-        is not taken after that, its `taken` does.
+        `title` and `conversation` are what `create_conversation` takes. Raises what that raises; if
+        the message is not taken after that, its `taken` does.
         """
         client, token = self._client, self._token_source()
         message = _message(content, model, attachments)
 
         async def both() -> Begun:
             made = await client.ask(
-                "POST", "/api/conversations", token, body=new_conversation(**conversation)
+                "POST", "/api/conversations", token, body=new_conversation(title, conversation)
             )
             try:
                 found = await client.ask(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from alchat_core.client.calls import KEEP, Calls, Keep, changed, chosen, given, segment
 from alchat_core.client.reading import (
@@ -15,6 +15,16 @@ from alchat_core.client.reading import (
     shelf_of,
 )
 from alchat_core.client.values import Conversation, Feedback, Hit, Message, Page, Shelf
+
+
+class NewConversation(TypedDict, total=False):
+    """What a conversation can be made with, besides its title. `tools` are ids of tool servers."""
+
+    temporary: bool
+    assistant_id: str | None
+    system_prompt: str | None
+    parameters: Mapping[str, Any] | None
+    tools: Sequence[str]
 
 
 class ConversationCalls(Calls):
@@ -81,27 +91,10 @@ class ConversationCalls(Calls):
         return tuple(shelf_of(item) for item in self._call("GET", "/api/tags")["tags"])
 
     def create_conversation(
-        self,
-        title: str | None = None,
-        *,
-        temporary: bool = False,
-        assistant_id: str | None = None,
-        system_prompt: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        tools: Sequence[str] = (),
+        self, title: str | None = None, **fields: Unpack[NewConversation]
     ) -> Conversation:
-        """With prompt, model and parameters of an assistant, and before them what is given here.
-
-        `tools` are ids of tool servers.
-        """
-        body = new_conversation(
-            title,
-            temporary=temporary,
-            assistant_id=assistant_id,
-            system_prompt=system_prompt,
-            parameters=parameters,
-            tools=tools,
-        )
+        """With prompt, model and parameters of an assistant, and before them what is given here."""
+        body = new_conversation(title, fields)
         return conversation_of(self._call("POST", "/api/conversations", body=body))
 
     def conversation(self, conversation_id: str) -> Conversation:
@@ -190,21 +183,13 @@ def _path(conversation_id: str) -> str:
     return f"/api/conversations/{segment(conversation_id)}"
 
 
-def new_conversation(
-    title: str | None = None,
-    *,
-    temporary: bool = False,
-    assistant_id: str | None = None,
-    system_prompt: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    tools: Sequence[str] = (),
-) -> dict[str, Any]:
-    """What is sent to make a conversation; the fields are those of `create_conversation`."""
+def new_conversation(title: str | None, fields: NewConversation) -> dict[str, Any]:
+    """What is sent to make a conversation."""
     return given(
         title=title,
-        temporary=temporary or None,
-        assistant_id=assistant_id,
-        system_prompt=system_prompt,
-        parameters=chosen(parameters),
-        tools=list(tools) or None,
+        temporary=fields.get("temporary") or None,
+        assistant_id=fields.get("assistant_id"),
+        system_prompt=fields.get("system_prompt"),
+        parameters=chosen(fields.get("parameters")),
+        tools=list(fields.get("tools", ())) or None,
     )
