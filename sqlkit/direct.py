@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import psycopg
@@ -23,7 +25,42 @@ from sqlkit.prepared import Form, Many, Prepared, raise_as_sqlalchemy
 
 Change = tuple[Many, Sequence[Mapping[str, Any]]]
 
+_NAME = re.compile(r"%\((\w+)\)s")
 _Connection = psycopg.AsyncConnection[Any]
+
+
+class _Joined:
+    """Changes of different tables, as one statement."""
+
+    def __init__(self, changes: Sequence[Many], dialect: Dialect) -> None:
+        self._changes = [(many, many.form(dialect)) for many in changes]
+        self.size = len(changes)
+        self._text = self._changes[0][1].text
+        if self.size > 1:
+            parts = [
+                f"change_{place} AS ({_NAME.sub(_numbered(place), form.text)})"
+                for place, (_, form) in enumerate(self._changes)
+            ]
+            # PostgreSQL makes what nothing is read of from the last to the first.
+            self._text = f"WITH {', '.join(reversed(parts))} SELECT"
+
+    def of(self, given: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[str, dict[str, Any]]:
+        """Text and parameters for the rows of each change."""
+        values = [
+            form.parameters(many.parameters(rows))
+            for (many, form), rows in zip(self._changes, given, strict=True)
+        ]
+        if self.size == 1:
+            return self._text, values[0]
+        return self._text, {
+            f"{name}_{place}": value
+            for place, each in enumerate(values)
+            for name, value in each.items()
+        }
+
+
+def _numbered(place: int) -> str:
+    return rf"%(\g<1>_{place})s"
 
 
 class Direct:
@@ -36,6 +73,7 @@ class Direct:
         self._free = asyncio.Semaphore(size)
         self._idle: list[tuple[_Connection, float]] = []
         self._closed = False
+        self._joined: dict[tuple[Many, ...], list[_Joined]] = {}
 
     async def rows(
         self, statement: Prepared | Many, given: Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -43,23 +81,28 @@ class Direct:
         """All rows, as named tuples, of what is committed. Raises `DBAPIError`."""
         form, parameters = self._prepared(statement, given)
         async with self._connection() as connection:
-            cursor = await connection.execute(form.text, parameters)
+            cursor = await connection.execute(form.text, parameters, prepare=True)
             return form.rows(await cursor.fetchall())
 
     async def commit(self, changes: Sequence[Change]) -> None:
         """Makes all changes in one transaction, or none. Raises `DBAPIError`."""
-        each = [self._prepared(many, given) for many, given in changes if given]
-        if not each:
+        wanted = [(many, given) for many, given in changes if given]
+        if not wanted:
             return
+        rows = iter([given for _, given in wanted])
+        each = [
+            one.of(list(islice(rows, one.size)))
+            for one in self._statements(tuple(many for many, _ in wanted))
+        ]
         async with self._connection() as connection:
             if len(each) == 1:
                 # A statement by itself is a transaction.
-                await connection.execute(each[0][0].text, each[0][1])
+                await connection.execute(*each[0], prepare=True)
                 return
             async with connection.pipeline():
                 await connection.execute("BEGIN")
-                for form, parameters in each:
-                    await connection.execute(form.text, parameters)
+                for one in each:
+                    await connection.execute(*one, prepare=True)
                 await connection.execute("COMMIT")
 
     async def close(self) -> None:
@@ -72,6 +115,19 @@ class Direct:
         if isinstance(statement, Many):
             given = statement.parameters(given)
         return form, form.parameters(given)
+
+    def _statements(self, wanted: tuple[Many, ...]) -> list[_Joined]:
+        """As few statements as make these changes, one after the other where they meet."""
+        made = self._joined.get(wanted)
+        if made is None:
+            groups: list[list[Many]] = [[]]
+            for many in wanted:
+                if any(many.tables & other.tables for other in groups[-1]):
+                    groups.append([])
+                groups[-1].append(many)
+            made = [_Joined(group, self._dialect) for group in groups]
+            self._joined[wanted] = made
+        return made
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Connection]:
@@ -110,6 +166,8 @@ class Direct:
         opened: _Connection = await psycopg.AsyncConnection.connect(
             *places, **{**names, "autocommit": True}
         )
+        # What they are given, all rows as one text, makes no difference to how they are planned.
+        await opened.execute("SET plan_cache_mode = force_generic_plan")
         return opened
 
     async def _put_back(self, connection: _Connection) -> None:

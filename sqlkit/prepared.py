@@ -36,6 +36,7 @@ from sqlalchemy import column as column_named
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
 from sqlalchemy.util import await_only
 
@@ -107,7 +108,8 @@ class Many:
     Where a database lies behind a network, each execution is what costs: there the rows go as one
     parameter, JSON, and the statement is executed once over all of them. SQLite takes them one by
     one. `build` gets the values of a row by name, as columns or parameters of these `kinds`, and
-    makes the statement; what it selects must name the row that it belongs to.
+    makes the statement; what it selects must name the row that it belongs to. `tables` are all that
+    the statement names.
     """
 
     def __init__(
@@ -118,7 +120,11 @@ class Many:
         columns = [column_named(name, kind) for name, kind in kinds.items()]
         recordset = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
         named = recordset.table_valued(*columns, name="given").render_derived(with_types=True)
-        self._all = Prepared(build(named.c))
+        over_all = build(named.c)
+        self.tables = frozenset(
+            part for part in visitors.iterate(over_all) if isinstance(part, Table)
+        )
+        self._all = Prepared(over_all)
         # Of columns, they are a kind of string that JSON does not take.
         self._names = tuple(map(str, kinds))
 

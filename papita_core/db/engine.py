@@ -47,7 +47,9 @@ class Database:
         self._snapshots = (
             self.engine
             if self.is_sqlite
-            else self.engine.execution_options(isolation_level="REPEATABLE READ")
+            else self.engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
         )
         self._writer = threading.Lock()
         self._names: set[str] = set()
@@ -55,9 +57,13 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session over one consistent snapshot. Nothing is committed."""
+        """A session over one consistent snapshot, for which PostgreSQL refuses to write."""
         with Session(self._snapshots, expire_on_commit=False, autoflush=False) as session:
             yield session
+            if not self.is_sqlite and session.in_transaction():
+                # psycopg gives its prepared statements up at each rollback, and planning the few
+                # that all loans use takes PostgreSQL longer than lending.
+                session.connection().commit()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -140,8 +146,8 @@ class Database:
 
     def reachable(self) -> bool:
         try:
-            with self.engine.connect() as connection:
-                connection.exec_driver_sql("SELECT 1")
+            with self.read() as session:
+                session.execute(text("SELECT 1"))
         except Exception:  # noqa: BLE001 - whatever the driver raises, the answer is no
             return False
         return True
@@ -168,7 +174,8 @@ def _use_wal(cursor: Any) -> None:
 
 def _engine(url: str, is_sqlite: bool) -> Engine:
     if not is_sqlite:
-        engine = create_engine(url, hide_parameters=True, pool_size=10)
+        # The connection that was used last has the most statements prepared.
+        engine = create_engine(url, hide_parameters=True, pool_size=10, pool_use_lifo=True)
         ask_idle_connections(engine)
         return engine
     engine = create_engine(
