@@ -32,17 +32,21 @@ _Connection = psycopg.AsyncConnection[Any]
 class _Joined:
     """Changes of different tables, as one statement."""
 
-    def __init__(self, changes: Sequence[Many], dialect: Dialect) -> None:
+    def __init__(self, changes: Sequence[Many], dialect: Dialect, lasting: bool) -> None:
         self._changes = [(many, many.form(dialect)) for many in changes]
         self.size = len(changes)
+        self._joined = self.size > 1 or not lasting
         self._text = self._changes[0][1].text
-        if self.size > 1:
+        if self._joined:
             parts = [
                 f"change_{place} AS ({_NAME.sub(_numbered(place), form.text)})"
                 for place, (_, form) in enumerate(self._changes)
             ]
             # PostgreSQL makes what nothing is read of from the last to the first.
             self._text = f"WITH {', '.join(reversed(parts))} SELECT"
+        if not lasting:
+            # Until the transaction ends.
+            self._text += " set_config('synchronous_commit', 'off', true)"
 
     def of(self, given: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[str, dict[str, Any]]:
         """Text and parameters for the rows of each change."""
@@ -50,7 +54,7 @@ class _Joined:
             form.parameters(many.parameters(rows))
             for (many, form), rows in zip(self._changes, given, strict=True)
         ]
-        if self.size == 1:
+        if not self._joined:
             return self._text, values[0]
         return self._text, {
             f"{name}_{place}": value
@@ -73,7 +77,7 @@ class Direct:
         self._free = asyncio.Semaphore(size)
         self._idle: list[tuple[_Connection, float]] = []
         self._closed = False
-        self._joined: dict[tuple[Many, ...], list[_Joined]] = {}
+        self._joined: dict[tuple[tuple[Many, ...], bool], list[_Joined]] = {}
 
     async def rows(
         self, statement: Prepared | Many, given: Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -84,15 +88,19 @@ class Direct:
             cursor = await connection.execute(form.text, parameters, prepare=True)
             return form.rows(await cursor.fetchall())
 
-    async def commit(self, changes: Sequence[Change]) -> None:
-        """Makes all changes in one transaction, or none. Raises `DBAPIError`."""
+    async def commit(self, changes: Sequence[Change], *, lasting: bool = True) -> None:
+        """Makes all changes in one transaction, or none. Raises `DBAPIError`.
+
+        What is not `lasting` is not waited for until it is on the server's disk: if the server
+        itself breaks down, up to a second of that may be lost, in order, and nothing by halves.
+        """
         wanted = [(many, given) for many, given in changes if given]
         if not wanted:
             return
         rows = iter([given for _, given in wanted])
         each = [
             one.of(list(islice(rows, one.size)))
-            for one in self._statements(tuple(many for many, _ in wanted))
+            for one in self._statements(tuple(many for many, _ in wanted), lasting)
         ]
         async with self._connection() as connection:
             if len(each) == 1:
@@ -116,17 +124,17 @@ class Direct:
             given = statement.parameters(given)
         return form, form.parameters(given)
 
-    def _statements(self, wanted: tuple[Many, ...]) -> list[_Joined]:
+    def _statements(self, wanted: tuple[Many, ...], lasting: bool) -> list[_Joined]:
         """As few statements as make these changes, one after the other where they meet."""
-        made = self._joined.get(wanted)
+        made = self._joined.get((wanted, lasting))
         if made is None:
             groups: list[list[Many]] = [[]]
             for many in wanted:
                 if any(many.tables & other.tables for other in groups[-1]):
                     groups.append([])
                 groups[-1].append(many)
-            made = [_Joined(group, self._dialect) for group in groups]
-            self._joined[wanted] = made
+            made = [_Joined(group, self._dialect, lasting) for group in groups]
+            self._joined[wanted, lasting] = made
         return made
 
     @contextlib.asynccontextmanager

@@ -58,17 +58,33 @@ class Prepared:
 
     def rows(self, within: Session | Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """All rows, as named tuples, read in the transaction `within`. Raises `DBAPIError`."""
+        return self.ask(within, parameters)()
+
+    def ask(
+        self, within: Session | Connection, parameters: Mapping[str, Any]
+    ) -> Callable[[], list[Any]]:
+        """As `rows`, which what is returned returns: inside of `together` nothing waits before.
+
+        It has to be called once, before the transaction ends.
+        """
         connection = within if isinstance(within, Connection) else within.connection()
         form = self.form(connection.dialect)
         cursor = connection.connection.cursor()
         try:
             cursor.execute(form.text, form.parameters(parameters))
-            found = cursor.fetchall()
         except form.driver_error as error:
-            form.fail(connection, error)
-        finally:
             cursor.close()
-        return [form.row(values) for values in found]
+            form.fail(connection, error)
+
+        def rows() -> list[Any]:
+            try:
+                return form.rows(cursor.fetchall())
+            except form.driver_error as error:
+                form.fail(connection, error)
+            finally:
+                cursor.close()
+
+        return rows
 
     def first(self, within: Session | Connection, parameters: Mapping[str, Any]) -> Any:
         """The first row, None if there is none; else as `rows`."""
@@ -218,8 +234,9 @@ class Form:
 def together(connection: Connection) -> Iterator[None]:
     """What runs inside goes to the server without waiting for what it says to each statement.
 
-    For prepared statements that return nothing; what one raises may come only at the end. Where
-    the driver cannot do that, as on SQLite, which has no way to go, nothing changes.
+    For prepared statements that return nothing, and those of `Prepared.ask`; what one raises may
+    come only later. Where the driver cannot do that, as on SQLite, which has no way to go, nothing
+    changes.
     """
     driver: Any = connection.connection.driver_connection
     if not hasattr(driver, "pipeline"):

@@ -728,7 +728,9 @@ class DatabaseLog:
             await self._database.write(unit)
         else:
             changes += await index_changes(self._database.direct, entries)
-            await self._database.direct.commit(changes)
+            # As on SQLite, whose commits wait for no disk: each lasts through the end of this
+            # process, and an ended answer, which nobody will write anew, through a power cut.
+            await self._database.direct.commit(changes, lasting=bool(closed))
         for channel in channels:
             channel.settled = channel.closed
         for channel in written:

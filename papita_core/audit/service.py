@@ -12,7 +12,7 @@ they do not wait for each other. The opening of a stream is itself a row of main
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -103,15 +103,22 @@ class AuditLog:
 
     # --- writing ---
 
-    def append(self, within: Session | Connection, *events: Event, stream: str = MAIN) -> None:
+    def append(
+        self,
+        within: Session | Connection,
+        *events: Event,
+        stream: str = MAIN,
+        head: Head | None = None,
+    ) -> None:
         """Adds rows to the caller's transaction. Raises `VaultSealed` while there is no key.
 
         Best last in the transaction: from here to its end all others who write to the stream wait.
         Whoever writes to main and to another stream writes to main first, and all locks on other
-        tables come before both; else two may wait for each other.
+        tables that are waited for come before both; else two may wait for each other. `head` is
+        what `hold` has found in this transaction.
         """
         kid, key = self._ring.purpose_key(AUDIT)
-        seq, mac = self._head(within, stream) or self._open(within, stream, events)
+        seq, mac = head or self._head(within, stream) or self._open(within, stream, events)
         # Read under the lock, so that times within a stream rise with its numbers.
         now = self._clock()
         rows = []
@@ -135,21 +142,33 @@ class AuditLog:
                     "mac": mac,
                 }
             )
-        head = {"of": stream, "to": seq, "with": chain.head_mac(key, stream, seq, mac)}
+        moved = {"of": stream, "to": seq, "with": chain.head_mac(key, stream, seq, mac)}
         if self._database.is_sqlite:
             _INSERT.run(within, *rows)
-            _ADVANCE.run(within, head)
+            _ADVANCE.run(within, moved)
         else:
             text = orjson.dumps(rows, default=bytes.hex).decode()
-            _INSERT_AND_ADVANCE.run(within, {"rows": text} | head)
+            _INSERT_AND_ADVANCE.run(within, {"rows": text} | moved)
 
     def loan_stream(self) -> str:
         """The stream for the next loans: main on SQLite, else one of sixteen by chance."""
         return MAIN if self._database.is_sqlite else secrets.choice(LOAN_STREAMS)
 
+    def hold(self, within: Session | Connection, stream: str) -> Callable[[], Head | None]:
+        """Asks for the head of a stream, which nobody else gets until this transaction ends.
+
+        What it returns is to be called once, for the head; None if the stream has none yet.
+        """
+        asked = _NEWEST.ask(within, {"of": stream})
+
+        def head() -> Head | None:
+            found = asked()
+            return (found[0].seq, found[0].mac[: chain.MAC_SIZE]) if found else None
+
+        return head
+
     def _head(self, within: Session | Connection, stream: str) -> Head | None:
-        heads = _NEWEST.rows(within, {"of": stream})
-        return (heads[0].seq, heads[0].mac[: chain.MAC_SIZE]) if heads else None
+        return self.hold(within, stream)()
 
     def _open(self, within: Session | Connection, stream: str, events: Sequence[Event]) -> Head:
         """The head of a stream that had none a moment ago.

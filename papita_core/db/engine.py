@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from papita_core.db.base import Base
-from sqlkit import ask_idle_connections, raise_as_sqlalchemy
+from sqlkit import ask_idle_connections, raise_as_sqlalchemy, together
 
 BUSY_TIMEOUT_MS = 10_000
 SCRUB_TIMEOUT_MS = 500
@@ -77,10 +77,20 @@ class Database:
 
     @contextmanager
     def write_plainly(self) -> Iterator[Connection]:
-        """As `write`, for who has no use for a session: each loan is waited for."""
+        """As `write`, for who has no use for a session."""
         with self._one_writer(), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
             with connection.begin():
+                yield connection
+
+    @contextmanager
+    def write_together(self) -> Iterator[Connection]:
+        """As `write_plainly`, for prepared statements alone (`sqlkit.together`): the begin and the
+        commit go along with others.
+        """
+        with self._one_writer(), self.engine.connect() as connection:
+            connection = connection.execution_options(writing=True)
+            with together(connection), connection.begin():
                 yield connection
 
     @contextmanager

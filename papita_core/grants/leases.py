@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Select, select
 from sqlalchemy.engine import Row
 
-from papita_core.db import table_of
+from papita_core.db import among, table_of
 from papita_core.errors import ConsentRequired, PapitaError, ProjectDisabled, Unauthenticated
 from papita_core.grants.choosing import Need
 from papita_core.grants.models import GrantRow, LeaseRow
@@ -47,6 +47,8 @@ LEASES: Select[*tuple[Any, ...]] = (
     .outerjoin(_SESSION, _SESSION.c.id == LEASE.c.session_id)
     .outerjoin(_TOKEN, _TOKEN.c.id == LEASE.c.access_token_id)
 )
+# Those whose token has one of the `hashes`.
+WANTED = among(LEASE.c.token_hash, "hashes")
 
 
 def need_of(lease: AnyRow) -> Need:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,9 +33,9 @@ from papita_core.errors import (
     Unauthenticated,
     VaultSealed,
 )
-from papita_core.grants.candidates import SEALED, AnyRow, Found
+from papita_core.grants.candidates import AnyRow, Found
 from papita_core.grants.choosing import SHARED, Choice, choose
-from papita_core.grants.leases import LEASE, LEASES, lost, need_of
+from papita_core.grants.leases import LEASE, LEASES, WANTED, lost, need_of
 from papita_core.grants.limits import LoanLimit
 from papita_core.settings import Settings
 from papita_core.usage.budgets import Spending, refusal, spending_of
@@ -108,6 +108,10 @@ class _Chosen:
     lease_id: str
     expires_at: datetime
     spending: Spending | None
+
+
+class _NotOpened(Exception):
+    """The stream of the audit log has no head yet."""
 
 
 _Outcome = _Chosen | PapitaError | None  # None: somebody is changing the lease at this moment
@@ -216,45 +220,67 @@ class Lender:
     def _lend(self, batch: Sequence[_Waiting], *, alone: bool) -> list[Loan | PapitaError | None]:
         if self._ring.sealed:
             raise VaultSealed
-        now = self._clock()
-        with self._database.write_plainly() as connection:
-            leases, moving = self._leases(connection, batch, alone=alone)
-            found = Found.read(connection, SEALED, [need_of(lease) for lease in leases.values()])
-            outcomes: list[_Outcome] = []
-            events: list[Event] = []
-            for item in batch:
-                if item.token_hash in moving:
-                    outcomes.append(None)
-                    continue
-                lease = leases.get(item.token_hash)
-                outcome = self._decide(item.request, lease, found, now)
-                outcomes.append(outcome)
-                if lease is not None:
-                    events.append(_event(item.request, lease, outcome))
-            self._touch(connection, outcomes, now)
-            if events:
-                self._audit.append(connection, *events, stream=self._audit.loan_stream())
-        return [self._unseal(item) if isinstance(item, _Chosen) else item for item in outcomes]
+        try:
+            with self._database.write_together() as connection:
+                decided = self._decided(connection, batch, alone, opened=True)
+        except _NotOpened:
+            with self._database.write_plainly() as connection:
+                decided = self._decided(connection, batch, alone, opened=False)
+        return [self._unseal(item) if isinstance(item, _Chosen) else item for item in decided]
 
-    def _leases(
-        self, connection: Connection, batch: Sequence[_Waiting], *, alone: bool
-    ) -> tuple[dict[str, AnyRow], set[str]]:
-        """The leases by token hash, locked against revocation, and those just being revoked.
+    def _decided(
+        self, connection: Connection, batch: Sequence[_Waiting], alone: bool, *, opened: bool
+    ) -> list[_Outcome]:
+        """What becomes of each, on the record. Raises `_NotOpened` where there is no record yet,
+        unless it may be `opened` here.
+        """
+        now = self._clock()
+        hashes = {item.token_hash for item in batch}
+        # On PostgreSQL all that has to be read is asked for in one way to the server and back.
+        asked_leases = self._ask_leases(connection, hashes, alone=alone)
+        asked_found = Found.ask(connection, hashes, {one.request.credential_type for one in batch})
+        stream = self._audit.loan_stream()
+        asked_head = self._audit.hold(connection, stream) if opened else None
+        leases = {row.token_hash: row for row in asked_leases()}
+        found = asked_found()
+        head = asked_head() if asked_head is not None else None
+        if opened and head is None:
+            raise _NotOpened
+        moving = set() if alone else self._moving_of(connection, hashes - leases.keys())
+        outcomes: list[_Outcome] = []
+        events: list[Event] = []
+        for item in batch:
+            if item.token_hash in moving:
+                outcomes.append(None)
+                continue
+            lease = leases.get(item.token_hash)
+            outcome = self._decide(item.request, lease, found, now)
+            outcomes.append(outcome)
+            if lease is not None:
+                events.append(_event(item.request, lease, outcome))
+        self._touch(connection, outcomes, now)
+        if events:
+            self._audit.append(connection, *events, stream=stream, head=head)
+        return outcomes
+
+    def _ask_leases(
+        self, connection: Connection, hashes: Collection[str], *, alone: bool
+    ) -> Callable[[], list[AnyRow]]:
+        """The leases, locked against revocation.
 
         On PostgreSQL a transaction waits for a revocation only where it asks for one lease alone:
         waiting while it holds others, it could wait for somebody who waits for it.
         """
-        hashes = {item.token_hash for item in batch}
-        if alone:
-            _LOCK.rows(connection, {"hashes": hashes})
-            rows = _LOCKED.rows(connection, {"hashes": hashes})
-        else:
-            rows = _UNTOUCHED.rows(connection, {"hashes": hashes})
-        leases = {row.token_hash: row for row in rows}
-        missing = hashes - leases.keys()
-        if alone or not missing or self._database.is_sqlite:
-            return leases, set()
-        return leases, {row.token_hash for row in _THERE.rows(connection, {"hashes": missing})}
+        if not alone:
+            return _UNTOUCHED.ask(connection, {"hashes": hashes})
+        _LOCK.rows(connection, {"hashes": hashes})
+        return _LOCKED.ask(connection, {"hashes": hashes})
+
+    def _moving_of(self, connection: Connection, missing: Collection[str]) -> set[str]:
+        """Those of the leases that were not to be had that are just being changed."""
+        if not missing or self._database.is_sqlite:
+            return set()
+        return {row.token_hash for row in _THERE.rows(connection, {"hashes": missing})}
 
     def _decide(
         self, request: LoanRequest, lease: AnyRow | None, found: Found, now: datetime
@@ -402,12 +428,11 @@ def _as_read(row: AnyRow) -> dict[str, object]:
 
 _CREDENTIAL, _SECRET = table_of(Credential), table_of(CredentialSecret)
 
-_WANTED = among(LEASE.c.token_hash, "hashes")
 # A revocation updates the lease: on PostgreSQL the shared lock makes the two wait for each other.
-_UNTOUCHED = Prepared(LEASES.where(_WANTED).with_for_update(read=True, of=LEASE, skip_locked=True))
-_LOCK = Prepared(select(LEASE.c.id).where(_WANTED).with_for_update(read=True))
-_LOCKED = Prepared(LEASES.where(_WANTED))
-_THERE = Prepared(select(LEASE.c.token_hash).where(_WANTED))
+_UNTOUCHED = Prepared(LEASES.where(WANTED).with_for_update(read=True, of=LEASE, skip_locked=True))
+_LOCK = Prepared(select(LEASE.c.id).where(WANTED).with_for_update(read=True))
+_LOCKED = Prepared(LEASES.where(WANTED))
+_THERE = Prepared(select(LEASE.c.token_hash).where(WANTED))
 
 # Rows that somebody else holds just now are left out: when a credential was used last is no reason
 # for loans to wait for each other.

@@ -32,7 +32,7 @@ from papita_core.errors import (
     TokenRequestRefused,
     Unauthenticated,
 )
-from papita_core.grants.candidates import NAMED, AnyRow, Found
+from papita_core.grants.candidates import AnyRow, Found
 from papita_core.grants.choosing import (
     ALL_PROJECTS,
     PROJECT,
@@ -271,7 +271,7 @@ class GrantService:
             if _switched_off(session, project_id):
                 refused = ProjectDisabled()
                 return Which(project_id, None, None, refused.code, refused.detail)
-            found = Found.read(session, NAMED, [need])
+            found = Found.read(session, [need])
         now = self._clock()
         choice = choose(found.of(actor.user_id), need, now)
         if not isinstance(choice, Choice):
@@ -302,7 +302,7 @@ class GrantService:
                 LEASE.c.project_id == project_id,
             )
             leases = {row.id: row for row in session.execute(query)}
-            found = Found.read(session, NAMED, [need_of(row) for row in leases.values()])
+            found = Found.read(session, [need_of(row) for row in leases.values()])
         ended = []
         for lease_id, credential_id in loans:
             why = self._ended(leases.get(lease_id), credential_id, found, now)

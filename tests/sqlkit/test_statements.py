@@ -11,8 +11,10 @@ from sqlalchemy import (
     JSON,
     Column,
     Connection,
+    ForeignKey,
     Integer,
     MetaData,
+    Sequence,
     String,
     Table,
     bindparam,
@@ -39,6 +41,35 @@ potatoes = Table(
     Column("colour", String(20), nullable=False, server_default="yellow"),
     Column("notes", JSON(none_as_null=True)),
 )
+# On PostgreSQL alone: rows of both tables are numbered as they come.
+numbered = MetaData()
+come = Sequence("come", metadata=numbered)
+heaps = Table(
+    "heaps",
+    numbered,
+    Column("id", Integer, primary_key=True),
+    Column("came", Integer, server_default=come.next_value()),
+)
+beds = Table(
+    "beds",
+    numbered,
+    Column("id", Integer, primary_key=True),
+    Column("heap", ForeignKey(heaps.c.id)),
+    Column("came", Integer, server_default=come.next_value()),
+)
+commits = Table(
+    "commits", numbered, Column("heap", Integer, primary_key=True), Column("waits", String(20))
+)
+# Runs when a transaction ends.
+NOTES_COMMITS = """
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO commits VALUES (NEW.id, current_setting('synchronous_commit'));
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER noted AFTER INSERT ON heaps
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note();
+"""
 ADD = Prepared(insert(potatoes), ("id", "name", "notes"))
 RENAME = Prepared(
     update(potatoes).where(potatoes.c.id == bindparam("which")).values(name=bindparam("new_name"))
@@ -59,6 +90,15 @@ FIND_MANY = Many(
     ),
     {"place": Integer(), "which": Integer()},
 )
+
+HEAP_MANY = Many.insert(heaps, ("id",))
+BED_MANY = Many.insert(beds, ("id", "heap"))
+NUMBERS = Prepared(
+    select(heaps.c.id, heaps.c.came.label("heap_came"), beds.c.came.label("bed_came"))
+    .join(beds, beds.c.heap == heaps.c.id)
+    .order_by(beds.c.id)
+)
+COMMITS = Prepared(select(commits.c.heap, commits.c.waits).order_by(commits.c.heap))
 
 Unit = Callable[[Connection], Any]
 Run = Callable[[Unit], Any]
@@ -143,6 +183,32 @@ def test_what_is_sent_together_is_there_afterwards(run: Run) -> None:
 
     assert run(unit) == ["Nicola", "Laura", "Annabelle"]
     assert run(lambda connection: len(NAMES.rows(connection, {}))) == 3
+
+
+@pytest.mark.parametrize("run", ["sqlite", "psycopg"], indirect=True)
+def test_answers_to_what_is_sent_together_are_read_later(run: Run) -> None:
+    def unit(connection: Connection) -> list[list[str]]:
+        with together(connection):
+            add(connection, "Linda", "Laura")
+            asked = [NAMES.ask(connection, {}), BY_ID.ask(connection, {"which": 2})]
+            found = [[row.name for row in rows()] for rows in asked]
+            RENAME.run(connection, {"which": 2, "new_name": "Nicola"})
+            return [*found, [row.name for row in NAMES.ask(connection, {})()]]
+
+    assert run(unit) == [["Linda", "Laura"], ["Laura"], ["Linda", "Nicola"]]
+
+
+@pytest.mark.parametrize("run", ["sqlite", "psycopg"], indirect=True)
+def test_an_error_before_an_answer_that_is_read_later_undoes_all(run: Run) -> None:
+    def unit(connection: Connection) -> None:
+        with together(connection):
+            add(connection, "Linda")
+            add(connection, "Laura")
+            NAMES.ask(connection, {})()
+
+    with pytest.raises(IntegrityError):
+        run(unit)
+    assert run(lambda connection: NAMES.rows(connection, {})) == []
 
 
 def test_an_error_among_what_is_sent_together_undoes_all(run: Run) -> None:
@@ -237,6 +303,11 @@ def direct(postgres: Postgres) -> Iterator[Callable[[Callable[[Direct], Any]], A
     with postgres.database() as url:
         engine = create_engine(url)
         metadata.create_all(engine)
+        numbered.create_all(engine)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(NOTES_COMMITS)
+            name = connection.scalar(select(func.current_database()))
+            connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET synchronous_commit = on')
 
         def run(what: Callable[[Direct], Any]) -> Any:
             async def within() -> Any:
@@ -272,6 +343,28 @@ def test_changes_are_made_together_or_not_at_all(direct: Any) -> None:
         await asyncio.gather(*(names(to) for _ in range(10)))
         (row,) = await to.rows(FIND_MANY, [{"place": 7, "which": 1}])
         assert (row.place, row.name, row.notes) == (7, "Laura", {"for": ["salad", "soup"]})
+
+    direct(play)
+
+
+def test_changes_of_several_tables_are_one_statement_and_keep_their_order(direct: Any) -> None:
+    async def play(to: Direct) -> None:
+        for which in (1, 2):
+            made = [{"id": bed, "heap": which} for bed in (which, which + 10)]
+            await to.commit([(HEAP_MANY, [{"id": which}]), (BED_MANY, made)], lasting=which == 1)
+        found = sorted(tuple(row) for row in await to.rows(NUMBERS, {}))
+        assert found == [(1, 1, 2), (1, 1, 3), (2, 4, 5), (2, 4, 6)]
+        for lasting in (True, False):
+            twice = [(HEAP_MANY, [{"id": 3}]), (BED_MANY, [{"id": 1, "heap": 3}])]
+            with pytest.raises(IntegrityError):
+                await to.commit(twice, lasting=lasting)
+        assert len(await to.rows(NUMBERS, {})) == 4
+        # That it does not wait for the disk was said for one commit.
+        await to.commit([(HEAP_MANY, [{"id": 4}])])
+        await to.commit([(HEAP_MANY, [{"id": 5}])], lasting=False)
+        await to.commit([(HEAP_MANY, [{"id": 6}])])
+        kept = [(row.heap, row.waits) for row in await to.rows(COMMITS, {})]
+        assert kept == [(1, "on"), (2, "off"), (4, "on"), (5, "off"), (6, "on")]
 
     direct(play)
 

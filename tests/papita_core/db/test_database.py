@@ -87,6 +87,31 @@ def test_a_reader_sees_one_moment_while_a_writer_commits(counter: Database):
     assert value(counter) == 7
 
 
+@both_engines
+def test_a_reader_changes_nothing(counter: Database):
+    change = text("UPDATE counter SET value = 9")
+    if counter.is_sqlite:
+        with counter.read() as session:
+            session.execute(change)
+    else:
+        with pytest.raises(DBAPIError, match="read-only"), counter.read() as session:
+            session.execute(change)
+    assert value(counter) == 0
+    with counter.write() as session:
+        session.execute(change)
+    assert value(counter) == 9
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_what_reads_leaves_the_statements_prepared_that_others_use(counter: Database):
+    """psycopg prepares what it has run five times, and forgets all of that at a rollback."""
+    for _ in range(10):
+        assert value(counter) == 0
+    with counter.write() as session:
+        wanted = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%counter%'"
+        assert session.scalar(text(wanted)) == 1
+
+
 def test_sqlite_keeps_what_it_promises(house: House):
     with house.papita.database.engine.connect() as connection:
         found = {
