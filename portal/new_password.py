@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import streamlit as st
 
-from papita_core.users.passwords import MIN_LENGTH
-from portal.profile.password import show_strength
-from portal.texts import t, tn
-from portal.words import AT_ONCE, show_field_error
+from papita_core.users.passwords import MIN_LENGTH, Strength, strength
+from portal.texts import N_, t, tn, translated
+from portal.words import AT_ONCE, plain, show_field_error
+
+# Under these names, after a prefix, the state of the tab has what is typed.
+FIELDS: Final = ("password", "repeat")
+# Word and colour of each score.
+SCORES: Final = (
+    (N_("Very weak"), "red"),
+    (N_("Weak"), "red"),
+    (N_("Fair"), "orange"),
+    (N_("Good"), "green"),
+    (N_("Strong"), "green"),
+)
 
 
-def ask_new_password(prefix: str, errors: Mapping[str, str], *words: str) -> None:
+def ask_new_password(
+    prefix: str, errors: Mapping[str, str], *words: str, instead: bool = False
+) -> None:
     """The two fields, under the keys `<prefix>_password` and `<prefix>_repeat`. `words` is what
-    strangers know of the user; `errors` may have `password` and `repeat`.
+    strangers know of the user; `errors` may have `password` and `repeat`. `instead`: there is one
+    already.
     """
     # No longest length: the fields would count in public how long it is.
     typed = st.text_input(
-        t("Password"),
+        t("New password") if instead else t("Password"),
         type="password",
         key=f"{prefix}_password",
         autocomplete="new-password",
@@ -33,7 +47,7 @@ def ask_new_password(prefix: str, errors: Mapping[str, str], *words: str) -> Non
     if "password" in errors:
         show_field_error(errors["password"])
     st.text_input(
-        t("Password again"),
+        t("New password again") if instead else t("Password again"),
         type="password",
         key=f"{prefix}_repeat",
         autocomplete="new-password",
@@ -55,5 +69,16 @@ def new_password(prefix: str) -> tuple[str, dict[str, str]]:
 
 def forget_new_password(prefix: str) -> None:
     """Once it is of no more use: nothing of it stays in the state of the tab."""
-    for name in ("password", "repeat"):
+    for name in FIELDS:
         st.session_state[f"{prefix}_{name}"] = ""
+
+
+def show_strength(password: str, *words: str) -> None:
+    """A bar, a word for it, and what would help; `words` are those that others know of the user."""
+    found = strength(password, *words)
+    if len(password) < MIN_LENGTH:
+        found = Strength(min(found.score, 1), found.advice)
+    word, colour = SCORES[found.score]
+    bar = "".join("●" if step < found.score else "○" for step in range(4))
+    advice = f" {plain(translated(found.advice))}" if found.advice else ""
+    st.markdown(f":{colour}[{bar} **{translated(word)}**]{advice}")

@@ -117,8 +117,8 @@ def test_an_email_waits_for_a_proof_that_is_too_old(services: Services, ana: Use
 def new_password(app: AppTest, first: str, second: str) -> None:
     """A click in a dialog closes it for AppTest, which runs the page anew."""
     app.button(key="profile_password").click().run()
-    app.text_input(key="new_password_first").set_value(first)
-    app.text_input(key="new_password_second").set_value(second)
+    app.text_input(key="new_password_password").set_value(first)
+    app.text_input(key="new_password_repeat").set_value(second)
     app.button(key="new_password_save").click().run()
     assert not app.exception
 
@@ -141,7 +141,7 @@ def test_a_password_is_changed_and_ends_the_other_sessions(services: Services, a
 
 def test_the_strength_is_told_in_words() -> None:
     def script() -> None:
-        from portal.profile.password import show_strength
+        from portal.new_password import show_strength
 
         for password in ("short", "password123", "potatoes grow below"):
             show_strength(password, "ana")
