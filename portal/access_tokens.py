@@ -15,7 +15,7 @@ from papita_core.errors import InvalidInput, PapitaError
 from papita_core.users.access_tokens import AccessToken, NewAccessToken
 from portal import wiring
 from portal.confirm import Question, confirm
-from portal.dialogs import dialog
+from portal.dialogs import close_when_done, dialog
 from portal.session import SignedIn, actor, require_user, tab
 from portal.texts import N_, said, t, translated
 from portal.words import ago, date_format, day, plain, show_field_error
@@ -108,9 +108,7 @@ def create_token() -> None:
 @dialog(N_("Create access token"), icon=":material/key_vertical:", on_dismiss=_clear)
 def _create_token() -> None:
     user = require_user(CAPABILITY)
-    if tab().dialog_done:
-        tab().dialog_done = False
-        st.rerun(scope="app")
+    close_when_done()
     questions, answer = st.empty(), st.container()
     # A form, so that one click is one run: what a click elsewhere brings about must not take the
     # token off the screen again.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from papita_core.errors import PapitaError
+from portal.dialogs import close_when_done
 from portal.session import require_user, tab
 from portal.texts import said, t
 
@@ -43,9 +44,7 @@ def confirm(question: Question) -> None:
 
 def _ask(question: Question) -> None:
     require_user(question.capability)
-    if tab().dialog_done:
-        tab().dialog_done = False
-        st.rerun(scope="app")
+    close_when_done()
     st.markdown(question.text)
     problem = tab().errors.get(ERRORS, {}).get("form")
     if problem:

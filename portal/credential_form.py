@@ -22,7 +22,7 @@ from papita_core.vault.service import CredentialInfo, NewCredential, ReplaceCred
 from portal import wiring
 from portal.confirm import Question, confirm
 from portal.credential_tests import start_test
-from portal.dialogs import dialog
+from portal.dialogs import close_when_done, dialog
 from portal.session import actor, remembered, require_user, tab
 from portal.texts import N_, said, t, tn, translated
 from portal.words import AT_ONCE, date_format, day, local, plain, show_field_error, time_zone
@@ -134,15 +134,15 @@ def delete_credential(info: CredentialInfo) -> None:
 
 def _close_when_done() -> None:
     require_user("credentials:write")
-    state = tab()
-    if state.dialog_done:
-        state.dialog_done = False
-        state.models_until = 0.0
-        then = remembered(_After).call
-        clear()
-        if then is not None:
-            then()
-        st.rerun(scope="app")
+    close_when_done(_finished)
+
+
+def _finished() -> None:
+    tab().models_until = 0.0
+    then = remembered(_After).call
+    clear()
+    if then is not None:
+        then()
 
 
 # --- the form ---

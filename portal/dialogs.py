@@ -26,3 +26,14 @@ def dialog(title: str, **options: Any) -> Callable[[Callable[P, Any]], Callable[
         return opened
 
     return decorate
+
+
+def close_when_done(clear: Callable[[], object] | None = None) -> None:
+    """The first line of a dialog: closes it, after `clear`, once a callback of it has said
+    `tab().dialog_done`; what the dialog asks or shows is not drawn any more then.
+    """
+    if tab().dialog_done:
+        tab().dialog_done = False
+        if clear is not None:
+            clear()
+        st.rerun(scope="app")

@@ -22,7 +22,7 @@ from papita_core.vault.importing import Candidate, EnvFile, Skipped, read_env
 from papita_core.vault.service import TestResult
 from portal import wiring
 from portal.credential_tests import show_badge, show_testing
-from portal.dialogs import dialog
+from portal.dialogs import close_when_done, dialog
 from portal.session import actor, require_user, tab
 from portal.texts import N_, said, t, tn, translated
 from portal.words import plain
@@ -82,20 +82,12 @@ def clear() -> None:
 def import_env() -> None:
     """Paste or upload, read, choose, store."""
     require_user("credentials:write")
-    _close_when_done()
+    close_when_done(clear)
     held: Held | None = st.session_state.get(HELD)
     if held is None:
         _ask_for_text()
     else:
         _show_found(held)
-
-
-def _close_when_done() -> None:
-    state = tab()
-    if state.dialog_done:
-        state.dialog_done = False
-        clear()
-        st.rerun(scope="app")
 
 
 def _ask_for_text() -> None:
@@ -175,7 +167,7 @@ def _show_found(held: Held) -> None:
     browser keeps sending what was pasted.
     """
     require_user("credentials:write", seen=False)
-    _close_when_done()
+    close_when_done(clear)
     if held.too_late:
         st.info(
             t(

@@ -14,7 +14,7 @@ from papita_core.projects.catalogue import Project
 from portal import navigation, wiring
 from portal.dashboard.health import parts_of, show_health_of
 from portal.dashboard.recent import last_answer
-from portal.dialogs import dialog
+from portal.dialogs import close_when_done, dialog
 from portal.session import SignedIn, actor, require_user, tab
 from portal.texts import N_, said, t, translated
 from portal.words import all_of
@@ -97,9 +97,7 @@ def ask_consent(project: Project, then: Callable[[str], None] = launch_next) -> 
 @dialog(N_("Allow the use of your key"), on_dismiss="rerun", icon=":material/verified_user:")
 def _consent(project: Project, then: Callable[[str], None]) -> None:
     require_user("projects:launch")
-    if tab().dialog_done:
-        tab().dialog_done = False
-        st.rerun(scope="app")
+    close_when_done()
     st.markdown(
         t(
             "**{project} may use your {key} key while it writes an answer.** It borrows the key for"

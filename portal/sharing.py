@@ -7,7 +7,7 @@ import streamlit as st
 from papita_core.errors import PapitaError, PreconditionFailed
 from papita_core.vault.service import CredentialInfo
 from portal import wiring
-from portal.dialogs import dialog
+from portal.dialogs import close_when_done, dialog
 from portal.session import actor, require_user, tab
 from portal.texts import N_, said, t, translated
 from portal.words import plain
@@ -32,10 +32,7 @@ def share_credential(info: CredentialInfo) -> None:
     """Nobody, everybody or named users; what is chosen replaces what was."""
     user = require_user("credentials:share")
     state = tab()
-    if state.dialog_done:
-        state.dialog_done = False
-        _clear()
-        st.rerun(scope="app")
+    close_when_done(_clear)
     papita = wiring.services().papita
     shares = papita.credentials.shares(user.actor, info.id)
     # The first ones to choose from; whoever is not among them is typed.

@@ -12,7 +12,7 @@ from alchat_core.client import Message
 from portal.chat.actions import chosen_model
 from portal.chat.choices import choices
 from portal.chat.view import View
-from portal.dialogs import dialog
+from portal.dialogs import close_when_done, dialog
 from portal.session import require_user, tab
 from portal.texts import N_, t
 from portal.words import plain
@@ -47,9 +47,7 @@ def show_compared(view: View) -> None:
 def open_comparing(view: View) -> None:
     """The dialog in which the models are chosen."""
     require_user("projects:launch")
-    if tab().dialog_done:
-        tab().dialog_done = False
-        st.rerun(scope="app")
+    close_when_done()
     first = chosen_model()
     known = [model for model in view.models if model != first]
     chosen = [model for model in choices().others if model != first]

@@ -13,6 +13,7 @@ from portal.chat.choices import choices, shelf
 from portal.chat.drafts import drafts
 from portal.chat.settings import PREFIX, field_errors, fill, given_parameters, show_parameters
 from portal.chat.view import QUERY, View, client, problem_of
+from portal.dialogs import close_when_done
 from portal.session import remembered, tab
 from portal.texts import t
 from portal.words import plain, show_field_error
@@ -85,9 +86,7 @@ def use(assistant_id: str) -> None:
 
 
 def _library() -> None:
-    if tab().dialog_done:
-        tab().dialog_done = False
-        st.rerun(scope="app")
+    close_when_done()
     desk = remembered(Desk)
     if desk.problem:
         st.error(plain(desk.problem), icon=":material/error:")

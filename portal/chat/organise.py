@@ -13,6 +13,7 @@ from papita_core.errors import PapitaError
 from portal.chat.actions import open_conversation
 from portal.chat.shelves import UNDO_SECONDS, Deleted, shelves
 from portal.chat.view import QUERY, client, problem_of
+from portal.dialogs import close_when_done
 from portal.session import tab
 from portal.texts import t
 from portal.words import plain
@@ -116,13 +117,6 @@ def _undo(deleted: Deleted) -> None:
 
 def _let_go() -> None:
     shelves().deleted = None
-
-
-def close_when_done() -> None:
-    """The first line of a dialog: closes it when what it was opened for is done."""
-    if tab().dialog_done:
-        tab().dialog_done = False
-        st.rerun(scope="app")
 
 
 def _finish(conversation_id: str, **fields: Any) -> None:

@@ -12,6 +12,7 @@ from alchat_core.client import AlChatError, AlChatProblem, ToolServer
 from papita_core.errors import PapitaError
 from portal.chat.choices import choices
 from portal.chat.view import View, client, problem_of
+from portal.dialogs import close_when_done
 from portal.session import remembered, tab
 from portal.texts import t
 from portal.words import plain, show_field_error
@@ -156,9 +157,7 @@ def _dialog(title: str, body: Callable[..., None], *args: object) -> None:
 
 
 def _settings(view: View) -> None:
-    if tab().dialog_done:
-        tab().dialog_done = False
-        st.rerun(scope="app")
+    close_when_done()
     editing = remembered(Editing)
     if editing.problem:
         st.error(plain(editing.problem), icon=":material/error:")

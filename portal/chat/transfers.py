@@ -18,9 +18,9 @@ from alchat_core.client import (
 )
 from papita_core.errors import PapitaError
 from portal.chat.actions import open_conversation
-from portal.chat.organise import close_when_done
 from portal.chat.shelves import shelves
 from portal.chat.view import client, problem_of
+from portal.dialogs import close_when_done
 from portal.session import tab
 from portal.texts import t, tn, translated
 from portal.words import plain, show_field_error

@@ -9,7 +9,7 @@ import streamlit as st
 from papita_core.errors import InvalidInput, PapitaError
 from papita_core.users.account import Account
 from portal import proof, sign_in, wiring
-from portal.dialogs import dialog
+from portal.dialogs import close_when_done, dialog
 from portal.new_password import FIELDS, ask_new_password, forget_new_password, new_password
 from portal.session import actor, require_user, tab
 from portal.texts import N_, said, t
@@ -41,9 +41,7 @@ def _clear() -> None:
 @dialog(N_("New password"), icon=":material/password:", on_dismiss=_clear)
 def _dialog(account: Account) -> None:
     require_user("profile")
-    if tab().dialog_done:
-        tab().dialog_done = False
-        st.rerun(scope="app")
+    close_when_done()
     errors = tab().errors.get(FORM, {})
     known = account.username, account.display_name, account.email or ""
     ask_new_password(FORM, errors, *known, instead=True)

@@ -16,10 +16,10 @@ from papita_core.errors import PapitaError
 from papita_core.users.directory import ListedUser
 from portal import proof, wiring
 from portal.confirm import Question, attempt, confirm
-from portal.dialogs import dialog
+from portal.dialogs import close_when_done, dialog
 from portal.session import SignedIn, actor, require_user, tab
 from portal.texts import N_, said, t, translated
-from portal.users.shown_once import begin, close_when_done, show_link_once
+from portal.users.shown_once import begin, show_link_once
 from portal.words import plain
 
 CAPABILITY: Final = "users:manage"
@@ -81,9 +81,7 @@ def _change_role(other: ListedUser, own: bool) -> None:
 @dialog(N_("Change role"), icon=":material/badge:")
 def _role_dialog(other: ListedUser, own: bool) -> None:
     require_user(CAPABILITY)
-    if tab().dialog_done:
-        tab().dialog_done = False
-        st.rerun(scope="app")
+    close_when_done()
     st.markdown(
         t("Which role does **{name}** have? It is in force at once.", name=plain(other.username))
     )

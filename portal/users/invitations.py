@@ -11,12 +11,12 @@ from papita_core.errors import InvalidInput, PapitaError
 from papita_core.users.links import Invitation
 from portal import proof, wiring
 from portal.confirm import Question, confirm
-from portal.dialogs import dialog
+from portal.dialogs import close_when_done, dialog
 from portal.people import show_person
 from portal.session import SignedIn, actor, require_user
 from portal.texts import N_, said, t, translated
 from portal.users.actions import CAPABILITY, ROLES
-from portal.users.shown_once import begin, close_when_done, show_link_once
+from portal.users.shown_once import begin, show_link_once
 from portal.words import ago, day, show_field_error
 
 LASTS: Final = {

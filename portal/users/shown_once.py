@@ -31,12 +31,5 @@ def begin(show: Callable[[], object]) -> None:
     show()
 
 
-def close_when_done() -> None:
-    """The first line of that dialog: by the click on `Done` the link is gone from it already."""
-    if tab().dialog_done:
-        tab().dialog_done = False
-        st.rerun(scope="app")
-
-
 def _done() -> None:
     tab().dialog_done = True
