@@ -137,17 +137,19 @@ class KeyRotation:
 
     def progress(self) -> Progress:
         """How far it is, whichever process does it."""
-        with self._database.read() as session:
-            begun = session.execute(
-                select(_ROOT.c.kid, _ROOT.c.state).where(_ROOT.c.state.in_(("staged", "retiring")))
-            ).all()
-            if not begun:
-                return Progress("idle", 0, 0)
-            retiring = [row.kid for row in begun if row.state == "retiring"]
-            total, left = _count(session), _count(session, retiring)
-            stuck = self._stuck(session, retiring)
-        running = is_taken(self._database)
-        return Progress("running" if running else "interrupted", total - left, total, stuck)
+        while True:
+            with self._database.read() as session:
+                begun = _begun(session)
+                if not begun:
+                    return Progress("idle", 0, 0)
+                retiring = [kid for kid, state in begun if state == "retiring"]
+                total, left = _count(session), _count(session, retiring)
+                stuck = self._stuck(session, retiring)
+            if is_taken(self._database):
+                return Progress("running", total - left, total, stuck)
+            # It may have begun or ended between the two looks.
+            if self._begun() == begun:
+                return Progress("interrupted", total - left, total, stuck)
 
     def close(self) -> None:
         """Stops between two batches; the next start goes on from there."""
@@ -204,15 +206,8 @@ class KeyRotation:
         return done
 
     def _begun(self) -> list[Any]:
-        """The root keys that are staged or retiring, oldest first."""
         with self._database.read() as session:
-            return list(
-                session.execute(
-                    select(_ROOT.c.kid, _ROOT.c.state)
-                    .where(_ROOT.c.state.in_(("staged", "retiring")))
-                    .order_by(_ROOT.c.created_at)
-                )
-            )
+            return _begun(session)
 
     def _finish_begun(self, actor_id: str | None, on_progress: OnProgress) -> Rotated | None:
         """Activates what is staged and moves all rows. None where nothing was begun."""
@@ -510,6 +505,17 @@ class KeyRotation:
         with turn(self._database):
             self._ring.reload()
             return self._masters.remove_others(actor.user_id)
+
+
+def _begun(session: Session) -> list[Any]:
+    """The root keys that are staged or retiring, oldest first."""
+    return list(
+        session.execute(
+            select(_ROOT.c.kid, _ROOT.c.state)
+            .where(_ROOT.c.state.in_(("staged", "retiring")))
+            .order_by(_ROOT.c.created_at)
+        )
+    )
 
 
 def _count(session: Session, kids: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ import pytest
 from papita_core.actors import Actor
 from papita_core.app import Papita
 from papita_core.audit.service import AuditFilter, Entry
+from papita_core.db import Database
 from papita_core.errors import (
     Conflict,
     Forbidden,
@@ -248,6 +249,27 @@ def dying_after(papita: Papita, monkeypatch: pytest.MonkeyPatch, batches: int) -
         with pytest.raises(Interrupted):
             papita.rotation.rotate_root(OPERATOR)
         yield
+
+
+@both_engines
+def test_a_rotation_that_ends_while_one_looks_is_not_taken_for_an_interrupted_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    filled(house, 5)
+    with dying_after(house.papita, monkeypatch, 1):
+        pass
+    papita = house.opened()
+    assert papita.rotation.progress().state == "interrupted"
+    looked = rotation_module.is_taken
+
+    def is_taken(database: Database) -> bool:
+        """The row says that there is a rotation by now; here its end comes in between."""
+        monkeypatch.setattr(rotation_module, "is_taken", looked)
+        papita.rotation.rotate_root(OPERATOR)
+        return looked(database)
+
+    monkeypatch.setattr(rotation_module, "is_taken", is_taken)
+    assert papita.rotation.progress().state == "idle"
 
 
 @both_engines
