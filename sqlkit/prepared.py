@@ -71,7 +71,7 @@ class Prepared:
         form = self.form(connection.dialect)
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(form.text, form.parameters(parameters))
+            cursor.execute(form.text, form.parameters(parameters), **form.options)
         except form.driver_error as error:
             cursor.close()
             form.fail(connection, error)
@@ -100,7 +100,7 @@ class Prepared:
         cursor = connection.connection.cursor()
         try:
             if len(parameters) == 1:
-                cursor.execute(form.text, form.parameters(parameters[0]))
+                cursor.execute(form.text, form.parameters(parameters[0]), **form.options)
             else:
                 cursor.executemany(form.text, [form.parameters(each) for each in parameters])
             reached: int = cursor.rowcount
@@ -193,6 +193,8 @@ class Form:
         )
         assert dialect.loaded_dbapi is not None  # noqa: S101 - there is a connection already
         self.text = str(compiled)
+        # The driver would prepare it only once it has run a few times.
+        self.options = {"prepare": True} if dialect.driver == "psycopg" else {}
         self.driver_error: type[Exception] = dialect.loaded_dbapi.Error
         self._values = {
             name: (parameter.value, _given(parameter.type, dialect))

@@ -110,10 +110,6 @@ class _Chosen:
     spending: Spending | None
 
 
-class _NotOpened(Exception):
-    """The stream of the audit log has no head yet."""
-
-
 _Outcome = _Chosen | PapitaError | None  # None: somebody is changing the lease at this moment
 _Queue: TypeAlias = "queue.SimpleQueue[_Waiting | None]"
 
@@ -220,19 +216,18 @@ class Lender:
     def _lend(self, batch: Sequence[_Waiting], *, alone: bool) -> list[Loan | PapitaError | None]:
         if self._ring.sealed:
             raise VaultSealed
-        try:
-            with self._database.write_together() as connection:
-                decided = self._decided(connection, batch, alone, opened=True)
-        except _NotOpened:
+        with self._database.write_together() as connection:
+            decided = self._decided(connection, batch, alone, opened=True)
+        if decided is None:
             with self._database.write_plainly() as connection:
-                decided = self._decided(connection, batch, alone, opened=False)
+                decided = self._decided(connection, batch, alone, opened=False) or []
         return [self._unseal(item) if isinstance(item, _Chosen) else item for item in decided]
 
     def _decided(
         self, connection: Connection, batch: Sequence[_Waiting], alone: bool, *, opened: bool
-    ) -> list[_Outcome]:
-        """What becomes of each, on the record. Raises `_NotOpened` where there is no record yet,
-        unless it may be `opened` here.
+    ) -> list[_Outcome] | None:
+        """What becomes of each, on the record. None, and nothing is done, where the record has yet
+        to be opened; not `opened`, that is done here.
         """
         now = self._clock()
         hashes = {item.token_hash for item in batch}
@@ -245,7 +240,7 @@ class Lender:
         found = asked_found()
         head = asked_head() if asked_head is not None else None
         if opened and head is None:
-            raise _NotOpened
+            return None
         moving = set() if alone else self._moving_of(connection, hashes - leases.keys())
         outcomes: list[_Outcome] = []
         events: list[Event] = []
