@@ -193,8 +193,10 @@ class Form:
         )
         assert dialect.loaded_dbapi is not None  # noqa: S101 - there is a connection already
         self.text = str(compiled)
-        # The driver would prepare it only once it has run a few times.
-        self.options = {"prepare": True} if dialect.driver == "psycopg" else {}
+        # psycopg would prepare it only once it has run a few times, as it does where SQLAlchemy's
+        # asynchronous cursor does not let one say so.
+        says_so = dialect.driver == "psycopg" and not dialect.is_async
+        self.options = {"prepare": True} if says_so else {}
         self.driver_error: type[Exception] = dialect.loaded_dbapi.Error
         self._values = {
             name: (parameter.value, _given(parameter.type, dialect))
