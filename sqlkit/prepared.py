@@ -54,7 +54,7 @@ class Prepared:
     def __init__(self, statement: Statement, columns: Sequence[str] | None = None) -> None:
         self._statement = statement
         self._columns = columns
-        self._forms: dict[str, Form] = {}
+        self._forms: dict[tuple[str, bool], Form] = {}
 
     def rows(self, within: Session | Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """All rows, as named tuples, read in the transaction `within`. Raises `DBAPIError`."""
@@ -112,9 +112,10 @@ class Prepared:
 
     def form(self, dialect: Dialect) -> Form:
         """The statement in the words of one engine, for whoever has a cursor of the driver."""
-        form = self._forms.get(dialect.name)
+        kind = dialect.name, dialect.is_async
+        form = self._forms.get(kind)
         if form is None:
-            form = self._forms[dialect.name] = Form(self._statement, self._columns, dialect)
+            form = self._forms[kind] = Form(self._statement, self._columns, dialect)
         return form
 
 
