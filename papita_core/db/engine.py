@@ -51,6 +51,12 @@ class Database:
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
         )
+        # Without a transaction, which SQLite has none of before a begin.
+        self._looking = (
+            self.engine
+            if self.is_sqlite
+            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
         self._writer = threading.Lock()
         self._names: set[str] = set()
         self._names_lock = threading.Lock()
@@ -64,6 +70,14 @@ class Database:
                 # psycopg gives its prepared statements up at each rollback, and planning the few
                 # that all loans use takes PostgreSQL longer than lending.
                 session.connection().commit()
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """For prepared statements that read, each by itself what is committed when it runs: half as
+        much work as `read`, and on PostgreSQL one way to the server instead of three.
+        """
+        with self._looking.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -71,8 +71,8 @@ class ProjectService:
 
     def is_disabled(self, project_id: str) -> bool:
         """Whether an administrator has switched the project off."""
-        with self._database.read() as session:
-            return _DISABLED.first(session, {"which": project_id}) is not None
+        with self._database.look() as connection:
+            return _DISABLED.first(connection, {"which": project_id}) is not None
 
     def states(self, actor: Actor) -> list[State]:
         """Every project of the catalogue, in its order."""

@@ -9,10 +9,10 @@ from functools import cache, lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from papita_core.actors import Actor
-from papita_core.db import Database
+from papita_core.db import Database, Prepared, table_of
 from papita_core.errors import InvalidInput
 from papita_core.users.models import PreferenceRow
 
@@ -51,6 +51,14 @@ def _read(stored: str) -> Appearance:
     )
 
 
+_PREFERENCE = table_of(PreferenceRow)
+_VALUE = Prepared(
+    select(_PREFERENCE.c.value).where(
+        _PREFERENCE.c.user_id == bindparam("whose"), _PREFERENCE.c.name == bindparam("which")
+    )
+)
+
+
 class PreferenceService:
     """Everybody's own; an actor reads and writes nobody else's."""
 
@@ -59,9 +67,9 @@ class PreferenceService:
 
     def get(self, actor: Actor, name: str) -> Any:
         """The value as JSON has it, None where nothing was set."""
-        with self._database.read() as session:
-            row = session.get(PreferenceRow, (actor.user_id, name))
-            return None if row is None else json.loads(row.value)
+        with self._database.look() as connection:
+            row = _VALUE.first(connection, {"whose": actor.user_id, "which": name})
+        return None if row is None else json.loads(row.value)
 
     def put(self, actor: Actor, name: str, value: Any) -> None:
         """Sets it. Raises `InvalidInput` if it is too long."""

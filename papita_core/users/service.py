@@ -11,15 +11,16 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Row, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from papita_core.actors import ROLES, Actor
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, new_id
+from papita_core.db import Database, Prepared, new_id, table_of
 from papita_core.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, NotFound
 from papita_core.grants.models import LeaseRow
 from papita_core.users import directory
@@ -71,17 +72,17 @@ class UserService:
             return session.scalar(select(UserRow.id).limit(1)) is not None
 
     def by_id(self, user_id: str) -> User | None:
-        with self._database.read() as session:
-            row = session.get(UserRow, user_id)
-            return None if row is None else to_user(row)
+        with self._database.look() as connection:
+            row = _BY_ID.first(connection, {"which": user_id})
+        return None if row is None else to_user(row)
 
     def by_username(self, username: str) -> User | None:
         name = normalise_username(username)
         if not USERNAME.fullmatch(name):
             return None
-        with self._database.read() as session:
-            row = session.scalar(select(UserRow).where(UserRow.username == name))
-            return None if row is None else to_user(row)
+        with self._database.look() as connection:
+            row = _BY_NAME.first(connection, {"which": name})
+        return None if row is None else to_user(row)
 
     # --- for administrators: finding ---
 
@@ -396,7 +397,15 @@ def check(new: NewUser) -> None:
         raise InvalidInput(errors)
 
 
-def to_user(row: UserRow) -> User:
+# Every run of every page comes by here.
+_USER = table_of(UserRow)
+_SHOWN = select(*_USER.c["id", "username", "display_name", "email", "role", "disabled_at"])
+_BY_ID = Prepared(_SHOWN.where(_USER.c.id == bindparam("which")))
+_BY_NAME = Prepared(_SHOWN.where(_USER.c.username == bindparam("which")))
+
+
+def to_user(row: UserRow | Row[*tuple[Any, ...]]) -> User:
+    """The account of a row, which has at least these columns."""
     return User(
         row.id, row.username, row.display_name, row.email, row.role, row.disabled_at is not None
     )

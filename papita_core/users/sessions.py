@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, select, update
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from papita_core.audit.service import AuditLog, Event
@@ -308,13 +309,13 @@ class SessionService:
         now = self._clock()
         return {"now": now, "idle_since": now - self._idle}
 
-    def _live(self, session: Session, query: Prepared, which: str) -> Any:
+    def _live(self, within: Session | Connection, query: Prepared, which: str) -> Any:
         """The row of a session that has not ended, or None."""
-        return query.first(session, {"which": which, **self._times()})
+        return query.first(within, {"which": which, **self._times()})
 
     def _find(self, query: Prepared, which: str, *, seen: bool) -> SignInSession | None:
-        with self._database.read() as session:
-            row = self._live(session, query, which)
+        with self._database.look() as connection:
+            row = self._live(connection, query, which)
         if row is None:
             return None
         found = _to_session(row)

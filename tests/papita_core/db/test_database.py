@@ -6,10 +6,10 @@ import threading
 import time
 
 import pytest
-from sqlalchemy import Text, bindparam, literal, select, text
+from sqlalchemy import Text, bindparam, column, literal, select, table, text
 from sqlalchemy.exc import DBAPIError
 
-from papita_core.db import Database, among, table_of
+from papita_core.db import Database, Prepared, among, table_of
 from papita_core.grants.models import LeaseRow
 from sqlkit.connections import IDLE
 from tests.papita_core.house import House, at_once, both_engines
@@ -100,6 +100,17 @@ def test_a_reader_changes_nothing(counter: Database):
     with counter.write() as session:
         session.execute(change)
     assert value(counter) == 9
+
+
+@both_engines
+def test_each_statement_of_a_look_sees_what_is_committed_by_then(counter: Database):
+    query = Prepared(select(column("value")).select_from(table("counter")))
+    with counter.look() as connection:
+        assert query.first(connection, {}).value == 0
+        with counter.write() as session:
+            session.execute(text("UPDATE counter SET value = 3"))
+            assert query.first(connection, {}).value == 0
+        assert query.first(connection, {}).value == 3
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
