@@ -728,8 +728,8 @@ class DatabaseLog:
             await self._database.write(unit)
         else:
             changes += await index_changes(self._database.direct, entries)
-            # As on SQLite, whose commits wait for no disk: each lasts through the end of this
-            # process, and an ended answer, which nobody will write anew, through a power cut.
+            # Each commit lasts through the end of this process. The disk is waited for once an
+            # answer has ended, with all of its text; SQLite's commits wait for it at no time.
             await self._database.direct.commit(changes, lasting=bool(closed))
         for channel in channels:
             channel.settled = channel.closed

@@ -267,6 +267,8 @@ def test_one_goes_on_from_the_answer_that_is_chosen(
     user.choose_branch(conversation_id, answers[2].message_id)
     user.cancel(answers[1].run_id)
     assert leaf(user, conversation_id) == answers[2].message_id
+    for one in answers[:2]:
+        follow_to_end(user, one.run_id)
     sent = user.send(conversation_id, "go on", model="echo")
     follow_to_end(user, sent.run_id)
     assert provider.requests()["recent"][-1]["messages"] == 3
