@@ -10,11 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Select, or_, select, tuple_
-from sqlalchemy.engine import Row
 
 from papita_core.audit.chain import Event, event_of
 from papita_core.audit.models import AuditRow
-from papita_core.db import table_of
+from papita_core.db import AnyRow, table_of
 from papita_core.errors import InvalidInput
 from papita_core.users.models import UserRow
 
@@ -27,7 +26,6 @@ CURSOR = re.compile(r"([0-9]{1,17})\.([0-9]{1,18})\.([a-z0-9-]{1,32})")
 _ROW, _USER = table_of(AuditRow), table_of(UserRow)
 _ACTOR, _OWNER = _USER.alias("actor"), _USER.alias("owner")
 Condition: TypeAlias = ColumnElement[bool]
-AnyRow = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,13 @@ import hmac
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import bindparam, func, select
-from sqlalchemy.engine import Row
 from sqlalchemy.orm import Session
 
 from papita_core.audit import chain
 from papita_core.audit.models import AuditHead, AuditRow
-from papita_core.db import Database, table_of
+from papita_core.db import AnyRow, Database, table_of
 from papita_core.errors import SecretUnreadable
 from papita_core.users.models import UserRow
 from papita_core.vault.keyring import AUDIT, KeyRing
@@ -34,7 +32,6 @@ _ROWS_AFTER = (
     .order_by(_ROW.c.seq)
 )
 _NEWEST = select(_HEAD.c.seq, _HEAD.c.mac).where(_HEAD.c.stream == bindparam("of"))
-AnyRow = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,12 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import DateTime, Dialect, MetaData, Table
+from sqlalchemy import DateTime, Dialect, MetaData, Row, Table
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
+
+# What a statement over tables, not over the mapper, has found.
+AnyRow = Row[*tuple[Any, ...]]
 
 NAMING = {
     "ix": "ix_%(column_0_label)s",

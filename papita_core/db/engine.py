@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,8 @@ class Database:
 
     @contextmanager
     def look(self) -> Iterator[Connection]:
-        """For prepared statements that read, each by itself what is committed when it runs: half as
-        much work as `read`, and on PostgreSQL one way to the server instead of three.
+        """For statements that read, each by itself what is committed when it runs. Prepared ones
+        take less than half of `read`, and on PostgreSQL one way to the server instead of three.
         """
         with self._looking.connect() as connection:
             yield connection
@@ -90,21 +90,13 @@ class Database:
             session.flush()
 
     @contextmanager
-    def write_plainly(self) -> Iterator[Connection]:
-        """As `write`, for who has no use for a session."""
-        with self._one_writer(), self.engine.connect() as connection:
-            connection = connection.execution_options(writing=True)
-            with connection.begin():
-                yield connection
-
-    @contextmanager
-    def write_together(self) -> Iterator[Connection]:
-        """As `write_plainly`, for prepared statements alone (`sqlkit.together`): the begin and the
-        commit go along with others.
+    def write_plainly(self, *, at_once: bool = False) -> Iterator[Connection]:
+        """As `write`, for who has no use for a session. With `at_once`, for prepared statements
+        alone, they and the begin and the commit go to the server as `sqlkit.together` says.
         """
         with self._one_writer(), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
-            with together(connection), connection.begin():
+            with together(connection) if at_once else nullcontext(), connection.begin():
                 yield connection
 
     @contextmanager
@@ -170,8 +162,8 @@ class Database:
 
     def reachable(self) -> bool:
         try:
-            with self.read() as session:
-                session.execute(text("SELECT 1"))
+            with self.look() as connection:
+                connection.exec_driver_sql("SELECT 1")
         except Exception:  # noqa: BLE001 - whatever the driver raises, the answer is no
             return False
         return True

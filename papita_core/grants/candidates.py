@@ -19,17 +19,15 @@ from sqlalchemy import (
     select,
     union_all,
 )
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from papita_core.credential_types import types_for
-from papita_core.db import Prepared, among, table_of
+from papita_core.db import AnyRow, Prepared, among, table_of
 from papita_core.grants.choosing import Candidate, Need
 from papita_core.grants.leases import LEASE, WANTED
 from papita_core.users.models import UserRow
 from papita_core.vault.models import Credential, CredentialSecret, CredentialShare
-
-AnyRow = Row[*tuple[Any, ...]]
 
 _CREDENTIAL, _SECRET = table_of(Credential), table_of(CredentialSecret)
 _SHARE, _OWNER = table_of(CredentialShare), table_of(UserRow)

@@ -15,9 +15,8 @@ from sqlalchemy.orm import Session
 
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, Prepared, among, new_id, table_of
+from papita_core.db import AnyRow, Database, Prepared, among, new_id, table_of
 from papita_core.errors import ConsentRequired, PapitaError, ProjectDisabled, TokenRequestRefused
-from papita_core.grants.candidates import AnyRow
 from papita_core.grants.leases import LEASE, signed_in
 from papita_core.grants.models import GrantRow
 from papita_core.grants.user_tokens import Claims

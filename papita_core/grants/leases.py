@@ -10,16 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, select
-from sqlalchemy.engine import Row
 
-from papita_core.db import among, table_of
+from papita_core.db import AnyRow, among, table_of
 from papita_core.errors import ConsentRequired, PapitaError, ProjectDisabled, Unauthenticated
 from papita_core.grants.choosing import Need
 from papita_core.grants.models import GrantRow, LeaseRow
 from papita_core.projects.models import ProjectState
 from papita_core.users.models import AccessTokenRow, SessionRow, UserRow
-
-AnyRow = Row[*tuple[Any, ...]]
 
 # Plain tables: a loan is too frequent for what the mapper does around each statement.
 LEASE, _USER, _GRANT = table_of(LeaseRow), table_of(UserRow), table_of(GrantRow)

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, Prepared, among, table_of
+from papita_core.db import AnyRow, Database, Prepared, among, table_of
 from papita_core.errors import (
     CredentialNotFound,
     InvalidInput,
@@ -33,7 +33,7 @@ from papita_core.errors import (
     Unauthenticated,
     VaultSealed,
 )
-from papita_core.grants.candidates import AnyRow, Found
+from papita_core.grants.candidates import Found
 from papita_core.grants.choosing import SHARED, Choice, choose
 from papita_core.grants.leases import LEASE, LEASES, WANTED, lost, need_of
 from papita_core.grants.limits import LoanLimit
@@ -216,7 +216,7 @@ class Lender:
     def _lend(self, batch: Sequence[_Waiting], *, alone: bool) -> list[Loan | PapitaError | None]:
         if self._ring.sealed:
             raise VaultSealed
-        with self._database.write_together() as connection:
+        with self._database.write_plainly(at_once=True) as connection:
             decided = self._decided(connection, batch, alone, opened=True)
         if decided is None:
             with self._database.write_plainly() as connection:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from papita_core.actors import Actor
 from papita_core.audit.service import AuditFilter, AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, new_id
+from papita_core.db import AnyRow, Database, new_id
 from papita_core.errors import (
     ClientRefused,
     ConsentRequired,
@@ -32,7 +32,7 @@ from papita_core.errors import (
     TokenRequestRefused,
     Unauthenticated,
 )
-from papita_core.grants.candidates import AnyRow, Found
+from papita_core.grants.candidates import Found
 from papita_core.grants.choosing import (
     ALL_PROJECTS,
     PROJECT,

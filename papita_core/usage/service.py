@@ -14,13 +14,13 @@ from typing import Any
 
 from sqlalchemy import ARRAY, String, bindparam, exists, func, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from papita_core.actors import Actor
 from papita_core.audit.models import AuditRow
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, Prepared, UtcDateTime, among, table_of
+from papita_core.db import AnyRow, Database, Prepared, UtcDateTime, among, table_of
 from papita_core.errors import InvalidInput
 from papita_core.grants.models import LeaseRow
 from papita_core.usage.models import UsageDay, UsageReport
@@ -28,7 +28,6 @@ from papita_core.usage.spending import recount_all
 from papita_core.vault.models import Credential, CredentialShare
 from sqlkit import Many
 
-AnyRow = Row[*tuple[Any, ...]]
 MAX_RECORDS = 100
 MAX_DAYS = 366
 DEFAULT_DAYS = 30

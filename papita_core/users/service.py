@@ -11,16 +11,15 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from papita_core.actors import ROLES, Actor
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, Prepared, new_id, table_of
+from papita_core.db import AnyRow, Database, Prepared, new_id, table_of
 from papita_core.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, NotFound
 from papita_core.grants.models import LeaseRow
 from papita_core.users import directory
@@ -404,7 +403,7 @@ _BY_ID = Prepared(_SHOWN.where(_USER.c.id == bindparam("which")))
 _BY_NAME = Prepared(_SHOWN.where(_USER.c.username == bindparam("which")))
 
 
-def to_user(row: UserRow | Row[*tuple[Any, ...]]) -> User:
+def to_user(row: UserRow | AnyRow) -> User:
     """The account of a row, which has at least these columns."""
     return User(
         row.id, row.username, row.display_name, row.email, row.role, row.disabled_at is not None

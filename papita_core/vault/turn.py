@@ -32,7 +32,7 @@ def turn(database: Database) -> Iterator[None]:
 def is_taken(database: Database) -> bool:
     """Whether somebody rotates at this moment."""
     if not database.is_sqlite:
-        with database.engine.connect() as connection:
+        with database.look() as connection:
             found = connection.scalar(
                 text(
                     "SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database"
