@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -20,13 +20,20 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Dialect
 
-from sqlkit.connections import IDLE
-from sqlkit.prepared import Form, Many, Prepared, raise_as_sqlalchemy
+from sqlkit.errors import raise_as_sqlalchemy
+from sqlkit.prepared import Form, Many, Prepared
+from sqlkit.wire import GENERIC_PLANS, Wire, Words
 
 Change = tuple[Many, Sequence[Mapping[str, Any]]]
 
 _NAME = re.compile(r"%\((\w+)\)s")
 _Connection = psycopg.AsyncConnection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    connection: _Connection
+    wire: Wire
 
 
 class _Joined:
@@ -36,27 +43,28 @@ class _Joined:
         self._changes = [(many, many.form(dialect)) for many in changes]
         self.size = len(changes)
         self._joined = self.size > 1 or not lasting
-        self._text = self._changes[0][1].text
+        text = self._changes[0][1].text
         if self._joined:
             parts = [
                 f"change_{place} AS ({_NAME.sub(_numbered(place), form.text)})"
                 for place, (_, form) in enumerate(self._changes)
             ]
             # PostgreSQL makes what nothing is read of from the last to the first.
-            self._text = f"WITH {', '.join(reversed(parts))} SELECT"
+            text = f"WITH {', '.join(reversed(parts))} SELECT"
         if not lasting:
             # Until the transaction ends.
-            self._text += " set_config('synchronous_commit', 'off', true)"
+            text += " set_config('synchronous_commit', 'off', true)"
+        self._words = Words(text)
 
-    def of(self, given: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[str, dict[str, Any]]:
-        """Text and parameters for the rows of each change."""
+    def of(self, given: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Words, dict[str, Any]]:
+        """Statement and parameters for the rows of each change."""
         values = [
             form.parameters(many.parameters(rows))
             for (many, form), rows in zip(self._changes, given, strict=True)
         ]
         if not self._joined:
-            return self._text, values[0]
-        return self._text, {
+            return self._words, values[0]
+        return self._words, {
             f"{name}_{place}": value
             for place, each in enumerate(values)
             for name, value in each.items()
@@ -75,7 +83,7 @@ class Direct:
         self._dialect = dialect
         self._arguments = dialect.create_connect_args(url)
         self._free = asyncio.Semaphore(size)
-        self._idle: list[tuple[_Connection, float]] = []
+        self._idle: list[_Kept] = []
         self._closed = False
         self._joined: dict[tuple[tuple[Many, ...], bool], list[_Joined]] = {}
 
@@ -84,9 +92,10 @@ class Direct:
     ) -> list[Any]:
         """All rows, as named tuples, of what is committed. Raises `DBAPIError`."""
         form, parameters = self._prepared(statement, given)
-        async with self._connection() as connection:
-            cursor = await connection.execute(form.text, parameters, prepare=True)
-            return form.rows(await cursor.fetchall())
+        async with self._wire() as wire:
+            answer = wire.put(form.words, parameters)
+            await _exchange(wire)
+            return form.rows(answer.rows())
 
     async def commit(self, changes: Sequence[Change], *, lasting: bool = True) -> None:
         """Makes all changes in one transaction, or none. Raises `DBAPIError`.
@@ -102,21 +111,15 @@ class Direct:
             one.of(list(islice(rows, one.size)))
             for one in self._statements(tuple(many for many, _ in wanted), lasting)
         ]
-        async with self._connection() as connection:
-            if len(each) == 1:
-                # A statement by itself is a transaction.
-                await connection.execute(*each[0], prepare=True)
-                return
-            async with connection.pipeline():
-                await connection.execute("BEGIN")
-                for one in each:
-                    await connection.execute(*one, prepare=True)
-                await connection.execute("COMMIT")
+        async with self._wire() as wire:
+            for words, values in each:
+                wire.put(words, values)
+            await _exchange(wire)
 
     async def close(self) -> None:
         self._closed = True
         while self._idle:
-            await self._idle.pop()[0].close()
+            await self._idle.pop().connection.close()
 
     def _prepared(self, statement: Prepared | Many, given: Any) -> tuple[Form, Any]:
         form = statement.form(self._dialect)
@@ -138,54 +141,68 @@ class Direct:
         return made
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[_Connection]:
+    async def _wire(self) -> AsyncIterator[Wire]:
         """One that nobody else uses, outside of a transaction and with none left behind."""
         async with self._free:
-            connection: _Connection | None = None
+            kept: _Kept | None = None
             try:
-                connection = await self._living() or await self._open()
-                yield connection
+                kept = await self._living() or await self._open()
+                yield kept.wire
             except psycopg.Error as error:
-                gone = connection is None or connection.closed
+                gone = kept is None or kept.connection.closed
                 raise_as_sqlalchemy(self._dialect, error, gone=gone)
             finally:
-                if connection is not None:
-                    await self._put_back(connection)
+                if kept is not None:
+                    await self._put_back(kept)
 
-    async def _living(self) -> _Connection | None:
+    async def _living(self) -> _Kept | None:
         """One that was used before; what the server has closed since is left out."""
         while self._idle:
-            connection, since = self._idle.pop()
-            if time.monotonic() - since < IDLE:
-                return connection
-            try:
-                await connection.execute("SELECT 1")
-            except psycopg.Error:
-                await connection.close()
-            except BaseException:
-                await connection.close()
-                raise
-            else:
-                return connection
+            kept = self._idle.pop()
+            if kept.wire.alive():
+                return kept
+            await kept.connection.close()
         return None
 
-    async def _open(self) -> _Connection:
+    async def _open(self) -> _Kept:
         places, names = self._arguments
         opened: _Connection = await psycopg.AsyncConnection.connect(
             *places, **{**names, "autocommit": True}
         )
-        # What they are given, all rows as one text, makes no difference to how they are planned.
-        await opened.execute("SET plan_cache_mode = force_generic_plan")
-        return opened
+        await opened.execute(GENERIC_PLANS)
+        return _Kept(opened, Wire(opened))
 
-    async def _put_back(self, connection: _Connection) -> None:
-        status = connection.info.transaction_status
-        if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-            with contextlib.suppress(psycopg.Error):
-                await connection.rollback()
-            status = connection.info.transaction_status
+    async def _put_back(self, kept: _Kept) -> None:
         # Whoever was cancelled may have left an answer on its way.
-        if self._closed or connection.closed or status != TransactionStatus.IDLE:
-            await connection.close()
+        if self._closed or kept.connection.closed or kept.wire.status != TransactionStatus.IDLE:
+            await kept.connection.close()
         else:
-            self._idle.append((connection, time.monotonic()))
+            self._idle.append(kept)
+
+
+async def _exchange(wire: Wire) -> None:
+    """Sends what was put, and returns when all is there."""
+    loop = asyncio.get_running_loop()
+    wire.send()
+    out = wire.flush()
+    try:
+        while True:
+            ready = loop.create_future()
+            loop.add_reader(wire.socket, _ready, ready)
+            if not out:
+                loop.add_writer(wire.socket, _ready, ready)
+            await ready
+            if not out:
+                loop.remove_writer(wire.socket)
+                out = wire.flush()
+            if wire.read():
+                return
+    finally:
+        loop.remove_reader(wire.socket)
+        if not out:
+            loop.remove_writer(wire.socket)
+
+
+def _ready(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

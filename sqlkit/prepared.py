@@ -7,10 +7,8 @@ SQLAlchemy's here, too, and so are the transaction, the connection and the error
 
 from __future__ import annotations
 
-import sys
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -34,13 +32,16 @@ from sqlalchemy import (
 )
 from sqlalchemy import column as column_named
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
-from sqlalchemy.util import await_only
+
+from sqlkit.errors import raise_as_sqlalchemy
+from sqlkit.transactions import Transaction
+from sqlkit.wire import Words
 
 Statement = Select[Any] | CompoundSelect[Any] | Insert | Update | Delete
+Within = Session | Connection | Transaction
 Converter = Callable[[Any], Any] | None
 
 
@@ -56,17 +57,17 @@ class Prepared:
         self._columns = columns
         self._forms: dict[tuple[str, bool], Form] = {}
 
-    def rows(self, within: Session | Connection, parameters: Mapping[str, Any]) -> list[Any]:
+    def rows(self, within: Within, parameters: Mapping[str, Any]) -> list[Any]:
         """All rows, as named tuples, read in the transaction `within`. Raises `DBAPIError`."""
         return self.ask(within, parameters)()
 
-    def ask(
-        self, within: Session | Connection, parameters: Mapping[str, Any]
-    ) -> Callable[[], list[Any]]:
-        """As `rows`, which what is returned returns: inside of `together` nothing waits before.
+    def ask(self, within: Within, parameters: Mapping[str, Any]) -> Callable[[], list[Any]]:
+        """As `rows`, which what is returned returns: in a `Transaction` nothing waits before.
 
         It has to be called once, before the transaction ends.
         """
+        if isinstance(within, Transaction):
+            return within.ask(self.form(within.dialect), parameters)
         connection = within if isinstance(within, Connection) else within.connection()
         form = self.form(connection.dialect)
         cursor = connection.connection.cursor()
@@ -86,15 +87,19 @@ class Prepared:
 
         return rows
 
-    def first(self, within: Session | Connection, parameters: Mapping[str, Any]) -> Any:
+    def first(self, within: Within, parameters: Mapping[str, Any]) -> Any:
         """The first row, None if there is none; else as `rows`."""
         found = self.rows(within, parameters)
         return found[0] if found else None
 
-    def run(self, within: Session | Connection, *parameters: Mapping[str, Any]) -> int:
+    def run(self, within: Within, *parameters: Mapping[str, Any]) -> int:
         """Executes it for each of `parameters`, in the transaction `within`; how many rows that
-        reached. Raises `DBAPIError`.
+        reached, -1 in a `Transaction`, where that is not known yet. Raises `DBAPIError`.
         """
+        if isinstance(within, Transaction):
+            for each in parameters:
+                within.run(self.form(within.dialect), each)
+            return -1
         connection = within if isinstance(within, Connection) else within.connection()
         form = self.form(connection.dialect)
         cursor = connection.connection.cursor()
@@ -194,6 +199,7 @@ class Form:
         )
         assert dialect.loaded_dbapi is not None  # noqa: S101 - there is a connection already
         self.text = str(compiled)
+        self.words = Words(self.text)
         # psycopg would prepare it only once it has run a few times, as it does where SQLAlchemy's
         # asynchronous cursor does not let one say so.
         says_so = dialect.driver == "psycopg" and not dialect.is_async
@@ -235,36 +241,6 @@ class Form:
         return [self.row(values) for values in found]
 
 
-@contextmanager
-def together(connection: Connection) -> Iterator[None]:
-    """What runs inside goes to the server without waiting for what it says to each statement.
-
-    For prepared statements that return nothing, and those of `Prepared.ask`; what one raises may
-    come only later. Where the driver cannot do that, as on SQLite, which has no way to go, nothing
-    changes.
-    """
-    driver: Any = connection.connection.driver_connection
-    if not hasattr(driver, "pipeline"):
-        yield
-        return
-    pipeline = driver.pipeline()
-    asynchronous = hasattr(pipeline, "__aenter__")
-    kinds = connection.dialect.loaded_dbapi
-    assert kinds is not None  # noqa: S101 - there is a connection already
-    try:
-        await_only(pipeline.__aenter__()) if asynchronous else pipeline.__enter__()
-        try:
-            yield
-        except BaseException:
-            left = sys.exc_info()
-            await_only(pipeline.__aexit__(*left)) if asynchronous else pipeline.__exit__(*left)
-            raise
-        none = (None, None, None)
-        await_only(pipeline.__aexit__(*none)) if asynchronous else pipeline.__exit__(*none)
-    except kinds.Error as error:
-        _fail(connection, error, None)
-
-
 def _fail(connection: Connection, error: Exception, statement: str | None) -> NoReturn:
     """Raises what SQLAlchemy would."""
     dialect = connection.dialect
@@ -272,22 +248,6 @@ def _fail(connection: Connection, error: Exception, statement: str | None) -> No
     if gone:
         connection.invalidate(error)
     raise_as_sqlalchemy(dialect, error, statement, gone=gone)
-
-
-def raise_as_sqlalchemy(
-    dialect: Dialect, error: Exception, statement: str | None = None, *, gone: bool = False
-) -> NoReturn:
-    """Raises SQLAlchemy's form of an error of the driver."""
-    assert dialect.loaded_dbapi is not None  # noqa: S101 - there is a connection already
-    raise DBAPIError.instance(
-        statement,
-        None,
-        error,
-        dialect.loaded_dbapi.Error,
-        hide_parameters=True,
-        connection_invalidated=gone,
-        dialect=dialect,
-    ) from None
 
 
 def _tuple_of(names: list[str]) -> Callable[[Iterable[Any]], Any]:

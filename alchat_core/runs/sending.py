@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -49,6 +49,7 @@ AT_ONCE: Final = 128
 GATHER_SECONDS: Final = 0.003
 # Turns of the loop until the request for the keys has left.
 TURNS: Final = 4
+FREE: Final = 4096
 NOT_AN_ANSWER: Final = "parentId: name an answer in this conversation."
 
 
@@ -102,26 +103,37 @@ class Sending:
     """Built once per process.
 
     `judge(scene, running)` raises what forbids a new answer in a conversation, where so many of the
-    owner's are being written; `ask(draft)` begins to borrow the key; `launch(live)` starts the
-    answer, whose rows are durable by then. While `stopping`, none begins.
+    owner's are being written, and `room(owner)` says how many more are allowed as far as this
+    process knows; `ask(draft)` begins to borrow the key; `launch(live)` starts the answer, whose
+    rows are durable by then. While `stopping`, none begins.
     """
 
     def __init__(
         self,
         database: Database,
         judge: Callable[[Scene, int], None],
+        room: Callable[[str], int],
         ask: Callable[[Draft], asyncio.Task[Loan]],
         launch: Callable[[Live], None],
         stopping: Callable[[], bool],
     ) -> None:
         self._database = database
         self._judge = judge
+        self._room = room
         self._ask = ask
         self._launch = launch
         self._stopping = stopping
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._stored = 0.0
+        # Conversations in which an answer ended last, or nothing was written yet, and their owners.
+        self._free: OrderedDict[str, str] = OrderedDict()
+
+    def free(self, owner: str, conversation_id: str) -> None:
+        """Nothing is being written in this conversation any more, or yet."""
+        self._free[conversation_id] = owner
+        if len(self._free) > FREE:
+            self._free.popitem(last=False)
 
     async def send(self, draft: Draft) -> Outcome:
         """Stores the message and starts the answer. Raises `Refused` and what the driver does.
@@ -180,12 +192,17 @@ class Sending:
     async def _store(self, batch: list[_Waiting]) -> None:
         drafts = [one.draft for one in batch]
         try:
+            # Papita works meanwhile. Whether there will be an answer, looking and storing decide:
+            # somebody faster leaves a loan on the record that was never used.
+            await self._borrow(self._expected(drafts))
             decided = self._decide(drafts, await self._look(drafts))
-            # Papita works while the rows are stored. Whether there will be an answer, storing it
-            # decides: somebody faster leaves a loan on the record that was never used.
-            self._borrow(drafts, decided)
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
+            await self._borrow(
+                [
+                    draft
+                    for draft, live in zip(drafts, decided, strict=True)
+                    if isinstance(live, Live) and draft.loan is None
+                ]
+            )
             await self._commit(_changes(drafts, decided))
         except OperationalError:
             # The database itself does not work: that is so for all of them.
@@ -196,6 +213,8 @@ class Sending:
         except Exception:  # noqa: BLE001 - whose fault it was, each finds out by itself
             decided = [Apart(draft.loan) for draft in drafts]
         for one, outcome in zip(batch, decided, strict=True):
+            if isinstance(outcome, Refused | Sent) and one.draft.loan is not None:
+                one.draft.loan.cancel()
             if isinstance(outcome, Refused):
                 _fail(one, outcome)
                 continue
@@ -230,10 +249,26 @@ class Sending:
         if changes:
             await self._database.write(unit)
 
-    def _borrow(self, drafts: list[Draft], decided: Sequence[object]) -> None:
-        for draft, outcome in zip(drafts, decided, strict=True):
-            if isinstance(outcome, Live):
-                draft.loan = draft.context.run(self._ask, draft)
+    def _expected(self, drafts: Sequence[Draft]) -> list[Draft]:
+        """Those of which an answer is as good as certain, before anybody has looked."""
+        found: list[Draft] = []
+        more: Counter[str] = Counter()
+        for draft in drafts:
+            owner = draft.user.id
+            free = self._free.pop(draft.conversation_id, None) == owner
+            plain = draft.parent_id is None and draft.parameters is None
+            if free and plain and not self._stopping() and more[owner] < self._room(owner):
+                more[owner] += 1
+                found.append(draft)
+        return found
+
+    async def _borrow(self, drafts: Sequence[Draft]) -> None:
+        """Returns when the request has left."""
+        for draft in drafts:
+            draft.loan = draft.context.run(self._ask, draft)
+        if drafts:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
 
     def _decide(self, drafts: list[Draft], found: _Found) -> list[Live | Outcome | Refused]:
         more: Counter[str] = Counter()
@@ -261,7 +296,7 @@ class Sending:
             raise NotFound
         self._judge(scene, scene.running + more[draft.user.id])
         if scene.assistant_id is not None:
-            return Apart()
+            return Apart(draft.loan)
         if draft.parent_id is not None and found.roles.get(place) != "assistant":
             raise InvalidInput(NOT_AN_ANSWER)
         live = Live(

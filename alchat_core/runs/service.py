@@ -79,7 +79,6 @@ from alchat_core.tools.servers import ToolServerService
 from alchat_core.tools.toolbox import Toolbox
 from alchat_core.usage.outbox import Ledger
 from alchat_core.usage.prices import Listed, Prices
-from sqlkit import together
 
 __all__ = ["RunService", "Sent"]
 
@@ -141,7 +140,12 @@ class RunService:
             settings, credentials, provider, self._watch, self._ledger, self._answering.known
         )
         self._sending = Sending(
-            database, self._judge, self._ask_for_key, self._begin, lambda: self._stopping
+            database,
+            self._judge,
+            self._room,
+            self._ask_for_key,
+            self._begin,
+            lambda: self._stopping,
         )
         self._stopping = False
         events.if_stuck(lambda run_id: self._halt(run_id, RunError("storage-failed")))
@@ -186,6 +190,12 @@ class RunService:
     def stopping(self) -> bool:
         """Whether no new run is taken."""
         return self._stopping
+
+    def expect(self, owner: str, conversation_id: str) -> None:
+        """The conversation is new, so its first message will be answered: its key is asked for
+        before anybody has looked.
+        """
+        self._sending.free(owner, conversation_id)
 
     async def send(
         self,
@@ -246,9 +256,8 @@ class RunService:
             check_parameters(live.model, parameters)
             question = message_row(live, live.user_message_id, live.parent_id, "user", content, now)
             answer = message_row(live, live.message_id, live.user_message_id, "assistant", "", now)
-            with together(connection):
-                ADD_MESSAGE.run(connection, question, answer)
-                add_run(connection, live, scene.title or title_from(content), now)
+            ADD_MESSAGE.run(connection, question, answer)
+            add_run(connection, live, scene.title or title_from(content), now)
             live.attachments = attach(
                 connection, user.id, conversation_id, live.user_message_id, attachments
             )
@@ -482,6 +491,10 @@ class RunService:
         if running >= self._settings.alchat_max_running_answers:
             raise TooManyRunning
 
+    def _room(self, owner: str) -> int:
+        running = sum(live.user.id == owner for live in self._live.values())
+        return self._settings.alchat_max_running_answers - running
+
     async def _foresee(
         self, user: User, conversation_id: str, run_id: str, key: str | None
     ) -> asyncio.Task[Loan] | None:
@@ -563,6 +576,7 @@ class RunService:
             live.loan.cancel()
         self._live.pop(live.id, None)
         self._watch.end(live.id)
+        self._sending.free(live.user.id, live.conversation_id)
 
     def _halt(self, run_id: str, error: RunError) -> None:
         """Ends a run whose loan has ended, closes the provider's stream and keeps the text."""

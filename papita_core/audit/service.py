@@ -42,10 +42,11 @@ from papita_core.audit.models import AuditHead, AuditRow
 from papita_core.audit.search import AuditFilter, AuditPage, Entry, Place
 from papita_core.audit.verify import Damage, verify
 from papita_core.clock import Clock, utc_now
-from papita_core.db import Database, Prepared, table_of
+from papita_core.db import Database, Prepared, Within, table_of
 from papita_core.errors import InvalidInput
 from papita_core.users.models import UserRow
 from papita_core.vault.keyring import AUDIT, KeyRing
+from sqlkit import Transaction
 
 __all__ = ["AuditFilter", "AuditLog", "AuditPage", "Damage", "Entry", "Event"]
 
@@ -105,7 +106,7 @@ class AuditLog:
 
     def append(
         self,
-        within: Session | Connection,
+        within: Within,
         *events: Event,
         stream: str = MAIN,
         head: Head | None = None,
@@ -115,10 +116,14 @@ class AuditLog:
         Best last in the transaction: from here to its end all others who write to the stream wait.
         Whoever writes to main and to another stream writes to main first, and all locks on other
         tables that are waited for come before both; else two may wait for each other. `head` is
-        what `hold` has found in this transaction.
+        what `hold` has found in this transaction; one of `write_at_once` must have it.
         """
         kid, key = self._ring.purpose_key(AUDIT)
-        seq, mac = head or self._head(within, stream) or self._open(within, stream, events)
+        if head is None:
+            if isinstance(within, Transaction):
+                raise TypeError("head: needed in a transaction of `write_at_once`")
+            head = self._head(within, stream) or self._open(within, stream, events)
+        seq, mac = head
         # Read under the lock, so that times within a stream rise with its numbers.
         now = self._clock()
         rows = []
@@ -154,7 +159,7 @@ class AuditLog:
         """The stream for the next loans: main on SQLite, else one of sixteen by chance."""
         return MAIN if self._database.is_sqlite else secrets.choice(LOAN_STREAMS)
 
-    def hold(self, within: Session | Connection, stream: str) -> Callable[[], Head | None]:
+    def hold(self, within: Within, stream: str) -> Callable[[], Head | None]:
         """Asks for the head of a stream, which nobody else gets until this transaction ends.
 
         What it returns is to be called once, for the head; None if the stream has none yet.

@@ -3,7 +3,7 @@
 from papita_core.db.base import AnyRow, Base, UtcDateTime, new_id, table_of
 from papita_core.db.engine import Database, NameTaken
 from papita_core.db.lists import among
-from sqlkit import Prepared
+from sqlkit import Prepared, Within
 
 __all__ = [
     "AnyRow",
@@ -12,6 +12,7 @@ __all__ = [
     "NameTaken",
     "Prepared",
     "UtcDateTime",
+    "Within",
     "among",
     "new_id",
     "table_of",

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from papita_core.db.base import Base
-from sqlkit import ask_idle_connections, raise_as_sqlalchemy, together
+from sqlkit import Transaction, Transactions, ask_idle_connections, raise_as_sqlalchemy
 
 BUSY_TIMEOUT_MS = 10_000
 SCRUB_TIMEOUT_MS = 500
@@ -57,6 +57,7 @@ class Database:
             if self.is_sqlite
             else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         )
+        self._at_once = None if self.is_sqlite else Transactions(self.url, self.engine.dialect)
         self._writer = threading.Lock()
         self._names: set[str] = set()
         self._names_lock = threading.Lock()
@@ -67,8 +68,8 @@ class Database:
         with Session(self._snapshots, expire_on_commit=False, autoflush=False) as session:
             yield session
             if not self.is_sqlite and session.in_transaction():
-                # psycopg gives its prepared statements up at each rollback, and planning the few
-                # that all loans use takes PostgreSQL longer than lending.
+                # psycopg gives its prepared statements up at each rollback, and planning one takes
+                # PostgreSQL longer than running it.
                 session.connection().commit()
 
     @contextmanager
@@ -90,14 +91,24 @@ class Database:
             session.flush()
 
     @contextmanager
-    def write_plainly(self, *, at_once: bool = False) -> Iterator[Connection]:
-        """As `write`, for who has no use for a session. With `at_once`, for prepared statements
-        alone, they and the begin and the commit go to the server as `sqlkit.together` says.
-        """
+    def write_plainly(self) -> Iterator[Connection]:
+        """As `write`, for who has no use for a session."""
         with self._one_writer(), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
-            with together(connection) if at_once else nullcontext(), connection.begin():
+            with connection.begin():
                 yield connection
+
+    @contextmanager
+    def write_at_once(self) -> Iterator[Connection | Transaction]:
+        """As `write`, for prepared statements alone. On PostgreSQL they, the begin and the commit
+        go to the server as `sqlkit.Transaction` says, over connections of their own.
+        """
+        if self._at_once is None:
+            with self.write_plainly() as connection:
+                yield connection
+            return
+        with self._at_once.begin() as transaction:
+            yield transaction
 
     @contextmanager
     def write_alone(self, name: str) -> Iterator[Session]:
@@ -170,6 +181,8 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+        if self._at_once is not None:
+            self._at_once.close()
 
 
 def _use_wal(cursor: Any) -> None:

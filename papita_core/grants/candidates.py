@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from papita_core.credential_types import types_for
-from papita_core.db import AnyRow, Prepared, among, table_of
+from papita_core.db import AnyRow, Prepared, Within, among, table_of
 from papita_core.grants.choosing import Candidate, Need
 from papita_core.grants.leases import LEASE, WANTED
 from papita_core.users.models import UserRow
@@ -124,7 +124,7 @@ class Found:
 
     @classmethod
     def ask(
-        cls, within: Connection, hashes: Collection[str], asked: Collection[str]
+        cls, within: Within, hashes: Collection[str], asked: Collection[str]
     ) -> Callable[[], Found]:
         """With the secrets, for the leases of these hashes and the types that are asked for; what
         it returns is to be called once (`sqlkit.Prepared.ask`).

@@ -19,12 +19,11 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from sqlalchemy import and_, bindparam, select, update
-from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from papita_core.audit.service import AuditLog, Event
 from papita_core.clock import Clock, utc_now
-from papita_core.db import AnyRow, Database, Prepared, among, table_of
+from papita_core.db import AnyRow, Database, Prepared, Within, among, table_of
 from papita_core.errors import (
     CredentialNotFound,
     InvalidInput,
@@ -216,7 +215,7 @@ class Lender:
     def _lend(self, batch: Sequence[_Waiting], *, alone: bool) -> list[Loan | PapitaError | None]:
         if self._ring.sealed:
             raise VaultSealed
-        with self._database.write_plainly(at_once=True) as connection:
+        with self._database.write_at_once() as connection:
             decided = self._decided(connection, batch, alone, opened=True)
         if decided is None:
             with self._database.write_plainly() as connection:
@@ -224,7 +223,7 @@ class Lender:
         return [self._unseal(item) if isinstance(item, _Chosen) else item for item in decided]
 
     def _decided(
-        self, connection: Connection, batch: Sequence[_Waiting], alone: bool, *, opened: bool
+        self, connection: Within, batch: Sequence[_Waiting], alone: bool, *, opened: bool
     ) -> list[_Outcome] | None:
         """What becomes of each, on the record. None, and nothing is done, where the record has yet
         to be opened; not `opened`, that is done here.
@@ -259,7 +258,7 @@ class Lender:
         return outcomes
 
     def _ask_leases(
-        self, connection: Connection, hashes: Collection[str], *, alone: bool
+        self, connection: Within, hashes: Collection[str], *, alone: bool
     ) -> Callable[[], list[AnyRow]]:
         """The leases, locked against revocation.
 
@@ -271,7 +270,7 @@ class Lender:
         _LOCK.rows(connection, {"hashes": hashes})
         return _LOCKED.ask(connection, {"hashes": hashes})
 
-    def _moving_of(self, connection: Connection, missing: Collection[str]) -> set[str]:
+    def _moving_of(self, connection: Within, missing: Collection[str]) -> set[str]:
         """Those of the leases that were not to be had that are just being changed."""
         if not missing or self._database.is_sqlite:
             return set()
@@ -312,7 +311,7 @@ class Lender:
         ends = lease.expires_at if row.expires_at is None else min(lease.expires_at, row.expires_at)
         return _Chosen(row, choice.reason, lease.project_id, lease.id, ends, spending)
 
-    def _touch(self, connection: Connection, outcomes: Sequence[_Outcome], now: datetime) -> None:
+    def _touch(self, connection: Within, outcomes: Sequence[_Outcome], now: datetime) -> None:
         used: dict[str, set[str]] = {}
         for item in outcomes:
             if isinstance(item, _Chosen) and (

@@ -58,9 +58,15 @@ class Desk:
         self.talks = ConversationService(self.database, undo_minutes=1)
         self.launched: list[Live] = []
         self.asked: list[Draft] = []
+        self.loans: list[asyncio.Task[Loan]] = []
         self.stopping = False
         self.sending = Sending(
-            self.database, self.judge, self.ask, self.launched.append, lambda: self.stopping
+            self.database,
+            self.judge,
+            self.room,
+            self.ask,
+            self.launched.append,
+            lambda: self.stopping,
         )
 
     def judge(self, scene: Scene, running: int) -> None:
@@ -69,6 +75,9 @@ class Desk:
         if running >= MOST:
             raise TooManyRunning
 
+    def room(self, owner: str) -> int:
+        return MOST - sum(live.user.id == owner for live in self.launched)
+
     def ask(self, draft: Draft) -> asyncio.Task[Loan]:
         self.asked.append(draft)
 
@@ -76,10 +85,15 @@ class Desk:
             await asyncio.sleep(60)
             raise AssertionError
 
-        return asyncio.create_task(never())
+        loan = asyncio.create_task(never())
+        self.loans.append(loan)
+        return loan
 
-    async def talk(self, owner: str = "ann") -> str:
-        return (await self.talks.create(owner)).id
+    async def talk(self, owner: str = "ann", *, free: bool = False) -> str:
+        talk = (await self.talks.create(owner)).id
+        if free:
+            self.sending.free(owner, talk)
+        return talk
 
     async def send(self, *drafts: Draft) -> list[Any]:
         outcomes = await asyncio.gather(*map(self.sending.send, drafts), return_exceptions=True)
@@ -194,6 +208,62 @@ def test_a_key_is_served_once(at_desk: At) -> None:
         assert again == first
         assert isinstance(mixed_up, KeyReused)
         assert len(desk.launched) == len(desk.asked) == 1
+
+    at_desk(play)
+
+
+def test_where_nothing_is_written_the_key_is_asked_for_before_anybody_looks(at_desk: At) -> None:
+    async def play(desk: Desk) -> None:
+        asked: list[int] = []
+        look = desk.sending._look
+
+        async def looked(drafts: list[Draft]) -> Any:
+            asked.append(len(desk.asked))
+            return await look(drafts)
+
+        desk.sending._look = looked  # type: ignore[method-assign]
+        talk, foreign = await desk.talk(free=True), await desk.talk("ben", free=True)
+        outcomes = await desk.send(
+            draft(talk),
+            draft(foreign),
+            draft(await desk.talk(free=True), parent_id="msg_none"),
+            draft(hotter := await desk.talk(free=True), parameters={"temperature": 1.5}),
+        )
+        # Of the first alone an answer was to be expected, whatever else is said.
+        assert asked == [1]
+        assert [one.conversation_id for one in desk.asked] == [talk, hotter]
+        assert [type(one) for one in outcomes] == [Sent, NotFound, InvalidInput, Sent]
+        # It is being answered now.
+        (again,) = await desk.send(draft(talk))
+        assert isinstance(again, RunActive)
+        assert asked == [1, 2]
+        assert len(desk.asked) == 2
+        assert not desk.loans[0].cancelled()
+
+    at_desk(play)
+
+
+def test_a_key_that_was_asked_for_in_vain_is_not_waited_for(at_desk: At) -> None:
+    async def play(desk: Desk) -> None:
+        talk, other = await desk.talk(free=True), await desk.talk()
+        await desk.talks.delete("ann", talk)
+        (first,) = await desk.send(draft(other, key="k", digest="d"))
+        desk.sending.free("ann", other)
+        gone, again = await desk.send(draft(talk), draft(other, key="k", digest="d"))
+        assert isinstance(gone, NotFound)
+        assert again == first
+        await asyncio.sleep(0)
+        assert [loan.cancelled() for loan in desk.loans] == [False, True, True]
+
+    at_desk(play)
+
+
+def test_no_more_keys_are_asked_for_than_a_user_may_have_answers(at_desk: At) -> None:
+    async def play(desk: Desk) -> None:
+        talks = [await desk.talk(free=True) for _ in range(MOST + 2)]
+        outcomes = await desk.send(*map(draft, talks))
+        assert [isinstance(one, Sent) for one in outcomes] == [True] * MOST + [False] * 2
+        assert len(desk.asked) == MOST
 
     at_desk(play)
 

@@ -17,10 +17,12 @@ from sqlalchemy import (
     Sequence,
     String,
     Table,
+    Text,
     bindparam,
     create_engine,
     func,
     insert,
+    literal,
     select,
     text,
     update,
@@ -29,7 +31,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-from sqlkit import Direct, Many, Prepared, ask_idle_connections, connections, together
+from sqlkit import Direct, Many, Prepared, Transactions, Within, ask_idle_connections, connections
 from tests.papita_core.postgres import Postgres
 
 metadata = MetaData()
@@ -137,7 +139,7 @@ async def _within_async(url: str, unit: Unit) -> Any:
         await engine.dispose()
 
 
-def add(connection: Connection, *names: str, first: int = 1) -> int:
+def add(connection: Within, *names: str, first: int = 1) -> int:
     rows = [
         {"id": number, "name": name, "notes": {"of": [name]}}
         for number, name in enumerate(names, first)
@@ -173,65 +175,130 @@ def test_an_error_is_the_one_that_sqlalchemy_raises_and_undoes_all(run: Run) -> 
     assert run(lambda connection: NAMES.rows(connection, {})) == []
 
 
-def test_what_is_sent_together_is_there_afterwards(run: Run) -> None:
-    def unit(connection: Connection) -> list[str]:
-        with together(connection):
-            add(connection, "Linda", "Laura")
-            RENAME.run(connection, {"which": 1, "new_name": "Nicola"})
-            add(connection, "Annabelle", first=3)
-        return [row.name for row in NAMES.rows(connection, {})]
+@pytest.fixture(params=["sqlite", "psycopg", "at once"])
+def at_once(request: pytest.FixtureRequest, tmp_path: Any, postgres: Postgres) -> Iterator[Run]:
+    """Runs a unit in a transaction of its own, one of `Transactions` or one that acts alike."""
+    if request.param == "sqlite":
+        engine = create_engine(f"sqlite:///{tmp_path}/potatoes.db")
+        metadata.create_all(engine)
+        yield lambda unit: _within(engine, unit)
+        engine.dispose()
+        return
+    with postgres.database() as url:
+        engine = create_engine(url)
+        metadata.create_all(engine)
+        made = Transactions(engine.url, engine.dialect)
 
-    assert run(unit) == ["Nicola", "Laura", "Annabelle"]
-    assert run(lambda connection: len(NAMES.rows(connection, {}))) == 3
+        def together(unit: Unit) -> Any:
+            with made.begin() as transaction:
+                return unit(transaction)
 
-
-@pytest.mark.parametrize("run", ["sqlite", "psycopg"], indirect=True)
-def test_answers_to_what_is_sent_together_are_read_later(run: Run) -> None:
-    def unit(connection: Connection) -> list[list[str]]:
-        with together(connection):
-            add(connection, "Linda", "Laura")
-            asked = [NAMES.ask(connection, {}), BY_ID.ask(connection, {"which": 2})]
-            found = [[row.name for row in rows()] for rows in asked]
-            RENAME.run(connection, {"which": 2, "new_name": "Nicola"})
-            return [*found, [row.name for row in NAMES.ask(connection, {})()]]
-
-    assert run(unit) == [["Linda", "Laura"], ["Laura"], ["Linda", "Nicola"]]
+        yield together if request.param == "at once" else lambda unit: _within(engine, unit)
+        made.close()
+        engine.dispose()
 
 
-@pytest.mark.parametrize("run", ["sqlite", "psycopg"], indirect=True)
-def test_an_error_before_an_answer_that_is_read_later_undoes_all(run: Run) -> None:
-    def unit(connection: Connection) -> None:
-        with together(connection):
-            add(connection, "Linda")
-            add(connection, "Laura")
-            NAMES.ask(connection, {})()
+def test_what_is_sent_at_once_is_there_afterwards(at_once: Run) -> None:
+    def unit(within: Within) -> None:
+        add(within, "Linda", "Laura")
+        RENAME.run(within, {"which": 1, "new_name": "Nicola"})
+        add(within, "Annabelle", first=3)
 
-    with pytest.raises(IntegrityError):
-        run(unit)
-    assert run(lambda connection: NAMES.rows(connection, {})) == []
-
-
-def test_an_error_among_what_is_sent_together_undoes_all(run: Run) -> None:
-    def unit(connection: Connection) -> None:
-        with together(connection):
-            add(connection, "Linda")
-            add(connection, "Laura")
-            add(connection, "Annabelle", first=3)
-
-    with pytest.raises(IntegrityError):
-        run(unit)
-    assert run(lambda connection: NAMES.rows(connection, {})) == []
+    at_once(unit)
+    # Another transaction sees it, and so does the next one over the same connection.
+    for _ in range(2):
+        rows = at_once(lambda within: NAMES.rows(within, {}))
+        assert [row.name for row in rows] == ["Nicola", "Laura", "Annabelle"]
 
 
-def test_an_exception_among_what_is_sent_together_comes_through(run: Run) -> None:
-    def unit(connection: Connection) -> None:
-        with together(connection):
-            add(connection, "Linda")
-            raise LookupError
+def test_answers_to_what_is_sent_at_once_are_read_later(at_once: Run) -> None:
+    def unit(within: Within) -> list[list[str]]:
+        add(within, "Linda", "Laura")
+        asked = [NAMES.ask(within, {}), BY_ID.ask(within, {"which": 2})]
+        found = [[row.name for row in rows()] for rows in asked]
+        RENAME.run(within, {"which": 2, "new_name": "Nicola"})
+        return [*found, [row.name for row in NAMES.ask(within, {})()]]
+
+    assert at_once(unit) == [["Linda", "Laura"], ["Laura"], ["Linda", "Nicola"]]
+
+
+def test_values_are_converted_in_a_transaction_at_once(at_once: Run) -> None:
+    at_once(lambda within: ADD.run(within, *NEW))
+    for which, new in enumerate(NEW, 1):
+        row = at_once(lambda within, which=which: BY_ID.first(within, {"which": which}))
+        assert (row.name, row.notes, row.colour) == (new["name"], new["notes"], "yellow")
+    # A number of another width is another type for the driver.
+    assert at_once(lambda within: BY_ID.first(within, {"which": 2**20})) is None
+    odd = Prepared(select(literal("100 %").label("share"), bindparam("what").label("what")))
+    assert at_once(lambda within: odd.rows(within, {"what": "5 %(x)s"})) == [("100 %", "5 %(x)s")]
+    assert at_once(lambda within: odd.rows(within, {"what": None})) == [("100 %", None)]
+
+
+def test_more_than_the_socket_takes_is_sent_and_read(at_once: Run) -> None:
+    what = Prepared(select(bindparam("what", type_=Text).label("what")))
+    long = "potato" * 1_000_000
+
+    def unit(within: Within) -> list[str]:
+        asked = [what.ask(within, {"what": f"{place}{long}"}) for place in range(4)]
+        return [rows()[0].what for rows in asked]
+
+    assert at_once(unit) == [f"{place}{long}" for place in range(4)]
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_an_error_in_what_is_sent_at_once_undoes_all(at_once: Run, last: bool) -> None:
+    def unit(within: Within) -> None:
+        add(within, "Linda")
+        add(within, "Laura")
+        if not last:
+            NAMES.ask(within, {})()
+
+    for _ in range(2):
+        with pytest.raises(IntegrityError) as raised:
+            at_once(unit)
+        assert "Laura" not in str(raised.value)
+        assert at_once(lambda within: NAMES.rows(within, {})) == []
+
+
+def test_an_exception_in_a_transaction_at_once_undoes_all_and_comes_through(at_once: Run) -> None:
+    def unit(within: Within) -> None:
+        add(within, "Linda")
+        NAMES.rows(within, {})
+        raise LookupError
 
     with pytest.raises(LookupError):
-        run(unit)
-    assert run(lambda connection: NAMES.rows(connection, {})) == []
+        at_once(unit)
+    assert at_once(lambda within: NAMES.rows(within, {})) == []
+
+
+def test_a_transaction_at_once_replaces_what_the_server_has_closed(postgres: Postgres) -> None:
+    with postgres.database() as url:
+        engine = create_engine(url)
+        made = Transactions(engine.url, engine.dialect)
+        which = Prepared(select(func.pg_backend_pid().label("process")))
+        with made.begin() as transaction:
+            process = which.rows(transaction, {})[0].process
+
+        def close_it() -> None:
+            with engine.begin() as connection:
+                connection.scalar(select(func.pg_terminate_backend(process, 5000)))
+
+        close_it()
+        with made.begin() as transaction:
+            process = which.rows(transaction, {})[0].process
+
+        def lose_it() -> None:
+            with made.begin() as transaction:
+                close_it()
+                which.rows(transaction, {})
+
+        with pytest.raises(OperationalError) as raised:
+            lose_it()
+        assert raised.value.connection_invalidated
+        with made.begin() as transaction:
+            assert which.rows(transaction, {})[0].process != process
+        made.close()
+        engine.dispose()
 
 
 def test_a_session_will_do_as_well(run: Run) -> None:
@@ -369,10 +436,7 @@ def test_changes_of_several_tables_are_one_statement_and_keep_their_order(direct
     direct(play)
 
 
-def test_a_connection_that_the_server_has_closed_is_replaced(
-    direct: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sqlkit.direct.IDLE", 0.0)
+def test_a_connection_that_the_server_has_closed_is_replaced(direct: Any) -> None:
     others = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> ")
 
     async def play(to: Direct) -> None:
@@ -398,5 +462,16 @@ def test_whoever_is_cancelled_leaves_no_answer_for_the_next(direct: Any) -> None
         with pytest.raises(asyncio.CancelledError):
             await task
         assert len(await names(to)) == 3
+
+    direct(play)
+
+
+def test_more_than_the_socket_takes_is_sent_and_read_beside_others(direct: Any) -> None:
+    what = Prepared(select(bindparam("what", type_=Text).label("what")))
+    long = "potato" * 1_000_000
+
+    async def play(to: Direct) -> None:
+        found = await asyncio.gather(*(to.rows(what, {"what": f"{n}{long}"}) for n in range(4)))
+        assert [rows[0].what for rows in found] == [f"{n}{long}" for n in range(4)]
 
     direct(play)

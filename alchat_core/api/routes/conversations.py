@@ -86,6 +86,7 @@ async def create_conversation(
         parameters=given(wanted.parameters),
         tools=wanted.tools,
     )
+    services.runs.expect(user.id, made.id)
     return json(detail(services, made), 201, {"Location": f"/api/conversations/{made.id}"})
 
 
