@@ -1,10 +1,11 @@
-"""What a browser gets at the address of any page: Streamlit's own page, with two additions that
-bring it to its first run sooner.
+"""What a browser gets at the address of any page: Streamlit's own page, with additions that bring
+it to its first run sooner.
 
 Streamlit asks at two addresses where its server is, and for settings, before it opens the
 connection; one that is told both opens it at once. And it loads the script of an element when it
 draws the first of its kind: those of the chat page come when page, connection and a run are there,
-one after the other. Named in the page they are fetched and compiled while it waits for all that.
+one after the other. Named in the page they are fetched and compiled while it waits for all that,
+and once the page's own script has run, they run as well.
 """
 
 from __future__ import annotations
@@ -43,14 +44,17 @@ ADDRESSES: Final = frozenset(f"/{entry.path}" for entry in PAGES)
 _IMPORT: Final = re.compile(r"""(?:\bfrom|\bimport)\s*["']\./([\w.-]+\.js)["']""")
 
 
+def _of(element: str, folder: Path) -> list[str]:
+    """The file of an element; none if this version of Streamlit has not got it."""
+    return [file.name for file in sorted(folder.glob(f"{element}.*.js"))]
+
+
 def scripts(elements: Iterable[str] = ELEMENTS, folder: Path = FOLDER) -> list[str]:
-    """The files of these elements and all that they import, without what the page names itself.
-    An element that this version of Streamlit has not is left out.
-    """
+    """The files of these elements and all that they import, without what the page names itself."""
     index = folder.parent.parent / "index.html"
     there = set(re.findall(r"static/js/([\w.-]+\.js)", index.read_text("utf-8")))
     found: dict[str, None] = {}
-    left = [file.name for one in elements for file in sorted(folder.glob(f"{one}.*.js"))]
+    left = [name for one in elements for name in _of(one, folder)]
     while left:
         name = left.pop()
         file = folder / name
@@ -66,6 +70,14 @@ def named(html: str) -> list[str]:
     return [f"/{path}" for path in re.findall(r'"\./(static/[\w./-]+)"', html)]
 
 
+def run_early() -> str:
+    """The script that runs those of the elements, which without it only the first of each does."""
+    names = [name for one in ELEMENTS for name in _of(one, FOLDER)]
+    imports = ",".join(f'import("./static/js/{name}")' for name in names)
+    # What fails here is asked for once more, and said, when it is needed.
+    return f'addEventListener("DOMContentLoaded",()=>{{Promise.all([{imports}]).catch(()=>{{}})}})'
+
+
 def front_page() -> str:
     """The HTML of the page, the same for everybody."""
     links = "".join(
@@ -74,7 +86,8 @@ def front_page() -> str:
     index = (STATIC / "index.html").read_text("utf-8")
     begin, head, rest = index.partition("<head>")
     before, end, after = rest.partition("</head>")
-    return f"{begin}{head}<script>{TOLD}</script>{before}{links}{end}{after}"
+    told, early = f"<script>{TOLD}</script>", f"<script>{run_early()}</script>"
+    return f"{begin}{head}{told}{before}{links}{early}{end}{after}"
 
 
 class FrontPage:

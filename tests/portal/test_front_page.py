@@ -19,8 +19,10 @@ from portal.front_page import (
     TOLD,
     FrontPage,
     front_page,
+    run_early,
     scripts,
 )
+from portal.headers import INLINE_SCRIPT
 
 
 @pytest.fixture
@@ -59,6 +61,11 @@ def test_streamlit_reads_what_it_is_told() -> None:
     for name in ("window.__streamlit", *re.findall(r"\b\w+(?=:[^/])", TOLD)):
         assert name in source, name
     assert "modulepreload" in html[html.index("static/js/ChatInput.") - 80 :]
+    # Run, too, once Streamlit's own script has; in a script that the policy allows by its hash.
+    early = run_early()
+    assert html.index(index) < html.index(f"<script>{early}</script>")
+    assert all(re.search(rf'import\("./static/js/{one}\.[\w.-]+\.js"\)', early) for one in ELEMENTS)
+    assert early in INLINE_SCRIPT.findall(html)
     # What there was is there.
     assert html.replace(f"<script>{TOLD}</script>", "").startswith(
         (STATIC / "index.html").read_text("utf-8").partition("</head>")[0]
