@@ -107,11 +107,13 @@ class Transactions:
 
     def _living(self) -> _Kept | None:
         """One that was used before; what the server has closed since is left out."""
-        while self._idle:
-            kept = self._idle.pop()
-            if kept.wire.alive():
-                return kept
-            kept.connection.close()
+        # Another thread may take the last one in any moment.
+        with contextlib.suppress(IndexError):
+            while True:
+                kept = self._idle.pop()
+                if kept.wire.alive():
+                    return kept
+                kept.connection.close()
         return None
 
     def _open(self) -> _Kept:

@@ -102,10 +102,10 @@ class Wire:
 
     def put(self, words: Words, values: Mapping[str, Any]) -> Answer:
         """One statement, prepared when it first runs with values of these types."""
-        self._begin()
         given = self._transformer.dump_sequence(
             [values[name] for name in words.names], words.formats
         )
+        self._begin()
         types = self._transformer.types or ()
         key = words, types
         name = self._names.get(key)

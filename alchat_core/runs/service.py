@@ -576,7 +576,9 @@ class RunService:
             live.loan.cancel()
         self._live.pop(live.id, None)
         self._watch.end(live.id)
-        self._sending.free(live.user.id, live.conversation_id)
+        # Beside others that are compared with it, it may not have been the last.
+        if all(one.conversation_id != live.conversation_id for one in self._live.values()):
+            self._sending.free(live.user.id, live.conversation_id)
 
     def _halt(self, run_id: str, error: RunError) -> None:
         """Ends a run whose loan has ended, closes the provider's stream and keeps the text."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import uvloop
 from sqlalchemy import (
     JSON,
     Column,
@@ -27,7 +29,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
@@ -450,6 +452,61 @@ def test_a_connection_that_the_server_has_closed_is_replaced(direct: Any) -> Non
         assert len(await names(to)) == 3
 
     direct(play)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_connection_that_is_lost_in_mid_statement_is_told_and_replaced(
+    postgres: Postgres, run: Callable[[Any], Any]
+) -> None:
+    slow = Prepared(select(func.pg_sleep(30).label("slept")))
+    sleeping = text(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND query LIKE '%pg_sleep%' AND state = 'active'"
+        " AND pid <> pg_backend_pid()"
+    )
+
+    async def play(url: str) -> None:
+        remote = create_async_engine(url)
+        made = Direct(remote.url, remote.dialect, size=2)
+        try:
+            task = asyncio.create_task(made.rows(slow, {}))
+            async with remote.connect() as connection:
+                for _ in range(100):
+                    await asyncio.sleep(0.05)
+                    if (await connection.execute(sleeping)).all():
+                        break
+            with pytest.raises(OperationalError) as raised:
+                await task
+            assert raised.value.connection_invalidated
+            here = Prepared(select(bindparam("what", type_=Text).label("what")))
+            assert (await made.rows(here, {"what": "here"}))[0].what == "here"
+        finally:
+            await made.close()
+            await remote.dispose()
+
+    with postgres.database() as url:
+        run(play(url))
+
+
+def test_a_value_that_cannot_be_sent_leaves_all_as_it_was(at_once: Run) -> None:
+    def unit(within: Within) -> None:
+        add(within, "Linda")
+        RENAME.run(within, {"which": 1, "new_name": object()})
+
+    for _ in range(2):
+        with pytest.raises(DBAPIError):
+            at_once(unit)
+        assert at_once(lambda within: NAMES.rows(within, {})) == []
+
+
+def test_transactions_at_once_of_many_threads(at_once: Run) -> None:
+    def work(number: int) -> None:
+        for first in range(number * 100 + 1, number * 100 + 21):
+            at_once(lambda within, first=first: add(within, "Linda", first=first))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    assert at_once(lambda within: len(NAMES.rows(within, {}))) == 80
 
 
 def test_whoever_is_cancelled_leaves_no_answer_for_the_next(direct: Any) -> None:
