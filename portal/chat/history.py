@@ -25,6 +25,7 @@ from portal.words import plain
 BUSY_SECONDS = 3.0
 IDLE_SECONDS = 10.0
 MORE: Final = 80
+IN_FOLDER: Final = 40
 HEIGHT: Final = 420
 AT_ONCE: Final = 9
 
@@ -146,8 +147,8 @@ def _show_folders(here: str | None) -> None:
         with group, st.container(gap=None):
             for one in _in_folder(folder.name):
                 _show_row(one, here=one.id == here, within="f_")
-            if folder.conversations > CONVERSATIONS:
-                left = folder.conversations - CONVERSATIONS
+            if folder.conversations > IN_FOLDER:
+                left = folder.conversations - IN_FOLDER
                 st.caption(tn("{count} more: search for it", "{count} more: search for them", left))
 
 
@@ -155,7 +156,7 @@ def _in_folder(name: str) -> tuple[Conversation, ...]:
     state = shelves()
     if name not in state.opened:
         try:
-            state.opened[name] = client().conversations(folder=name, limit=CONVERSATIONS).items
+            state.opened[name] = client().conversations(folder=name, limit=IN_FOLDER).items
         except (AlChatError, PapitaError) as error:
             st.caption(plain(problem_of(error).sentence))
             return ()

@@ -34,7 +34,9 @@ from portal.turns import turns
 QUERY = "conversation"
 CHECK_SECONDS = 5.0
 MODELS_SECONDS = 300.0
-CONVERSATIONS = 40
+# So many are listed at first, some more than the list has room for: each is work for the browser,
+# at every page. The others come as one scrolls to them.
+CONVERSATIONS = 20
 # A user token holds for five minutes; asked for once a second, a project that is switched off is
 # not called any more.
 TOKEN_SECONDS = 1.0

@@ -1,11 +1,13 @@
-// Beside the list of conversations: gives each row a button with a menu, and closes the sidebar
-// where it covers the page and one has chosen what to read there.
+// Beside the list of conversations: gives each row a button with a menu, asks for more of them where
+// the list has been read to its end, and closes the sidebar where it covers the page and one has
+// chosen what to read there.
 //
 // data: words (texts on the screen, in those of the menu the icon first), pinned (ids), archived
 // (whether all that are listed are).
 
 const KEY = "st-key-al_chat_open_"
 const ROW = `[class*="${KEY}"]`
+const FURTHER = ".st-key-al_chat_show_more button"
 const OPENS = `${ROW} button:not(.al-chat-more), [class*="st-key-al_chat_hit_"] button, .st-key-al_chat_new button`
 const SHOWN = `${ROW}:hover, ${ROW}:has(:focus-visible), ${ROW}:has([aria-expanded="true"])`
 const STYLE = `
@@ -52,9 +54,10 @@ SHEET.replaceSync(STYLE)
 const THEME = new CSSStyleSheet()
 const NAMES = [...new Set(STYLE.match(/--st-[a-z-]+/g))]
 
-// opener: the button whose menu is open. back: the row whose menu was used, until the next key or
+// opener: the button whose menu is open. further: the button below the list that shows more of it;
+// asked: how many rows there were when it was last clicked here. back: the row whose menu was used, until the next key or
 // click: it may come to stand elsewhere, and the focus with it.
-const state = { data: null, send: null, menu: null, opener: null, back: null }
+const state = { data: null, send: null, menu: null, opener: null, further: null, asked: 0, back: null }
 
 const rows = () => [...document.querySelectorAll(ROW)]
 const moreOf = row => row.querySelector(":scope > .al-chat-more")
@@ -101,8 +104,24 @@ function fill() {
     }
   }
   if (state.opener && !state.opener.isConnected) close()
+  watchFurther(document.querySelector(FURTHER))
   bringFocusBack()
 }
+
+function watchFurther(button) {
+  if (button === state.further) return
+  reached.disconnect()
+  state.further = button
+  if (button) reached.observe(button)
+}
+
+// Once for the rows there are: if no more came, it is the user's to try again.
+const reached = new IntersectionObserver(entries => {
+  const count = rows().length
+  if (!entries.some(one => one.isIntersecting) || count === state.asked) return
+  state.asked = count
+  state.further?.click()
+})
 
 function bringFocusBack() {
   const { back } = state
@@ -248,6 +267,7 @@ function begin(sidebar) {
 function end() {
   close()
   observer.disconnect()
+  watchFurther(null)
   for (const listener of listeners) listener[0].removeEventListener(...listener.slice(1))
   for (const more of document.querySelectorAll(".al-chat-more")) more.remove()
   document.adoptedStyleSheets = document.adoptedStyleSheets.filter(one => one !== SHEET && one !== THEME)

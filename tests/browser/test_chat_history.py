@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
+from alchat_core.client import AlChatClient
 from tests.browser.people import (
     answers,
     arrive,
@@ -340,6 +341,29 @@ def test_an_answer_elsewhere_is_marked_while_it_is_written_and_until_it_is_read(
     row(page, "Wombats").click()
     heading(page, "Wombats *sleep*")
     expect(news).to_have_count(0)
+
+
+def test_more_chats_come_as_one_scrolls_to_them(browser: Browser, system: System) -> None:
+    with open_context(browser) as context:
+        page = arrive(context, system, "ruth")
+        token = system.user_token("ruth")
+        user = AlChatClient(system.alchat_url).as_user(lambda: token)
+        for number in range(130):
+            user.create_conversation(title=f"Burrow {number}")
+        page.reload()
+        listed = sidebar(page).locator('[class*="st-key-al_chat_open_"]')
+        expect(listed).to_have_count(20)
+        page.wait_for_timeout(1500)
+        expect(listed).to_have_count(20)
+        for count in (100, 130):
+            # Scrolling is what a hand would do; nothing is clicked.
+            last = listed.last
+            last.scroll_into_view_if_needed()
+            last.hover()
+            page.mouse.wheel(0, 2000)
+            expect(listed).to_have_count(count)
+        expect(row(page, "Burrow 0")).to_have_count(1)
+        expect(page.get_by_role("button", name="Show more")).to_have_count(0)
 
 
 def test_a_chat_leaves_as_a_file_and_comes_back(page: Page, tmp_path: Path) -> None:
