@@ -12,12 +12,10 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Dialect
 
 from sqlkit.errors import raise_as_sqlalchemy
@@ -27,13 +25,7 @@ from sqlkit.wire import GENERIC_PLANS, Wire, Words
 Change = tuple[Many, Sequence[Mapping[str, Any]]]
 
 _NAME = re.compile(r"%\((\w+)\)s")
-_Connection = psycopg.AsyncConnection[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    connection: _Connection
-    wire: Wire
+_Wire = Wire[psycopg.AsyncConnection[Any]]
 
 
 class _Joined:
@@ -83,7 +75,7 @@ class Direct:
         self._dialect = dialect
         self._arguments = dialect.create_connect_args(url)
         self._free = asyncio.Semaphore(size)
-        self._idle: list[_Kept] = []
+        self._idle: list[_Wire] = []
         self._closed = False
         self._joined: dict[tuple[tuple[Many, ...], bool], list[_Joined]] = {}
 
@@ -141,46 +133,46 @@ class Direct:
         return made
 
     @contextlib.asynccontextmanager
-    async def _wire(self) -> AsyncIterator[Wire]:
+    async def _wire(self) -> AsyncIterator[_Wire]:
         """One that nobody else uses, outside of a transaction and with none left behind."""
         async with self._free:
-            kept: _Kept | None = None
+            wire: _Wire | None = None
             try:
-                kept = await self._living() or await self._open()
-                yield kept.wire
+                wire = await self._living() or await self._open()
+                yield wire
             except psycopg.Error as error:
-                gone = kept is None or kept.connection.closed
+                gone = wire is None or wire.connection.closed
                 raise_as_sqlalchemy(self._dialect, error, gone=gone)
             finally:
-                if kept is not None:
-                    await self._put_back(kept)
+                if wire is not None:
+                    await self._put_back(wire)
 
-    async def _living(self) -> _Kept | None:
+    async def _living(self) -> _Wire | None:
         """One that was used before; what the server has closed since is left out."""
         while self._idle:
-            kept = self._idle.pop()
-            if kept.wire.alive():
-                return kept
-            await kept.connection.close()
+            wire = self._idle.pop()
+            if wire.alive():
+                return wire
+            await wire.connection.close()
         return None
 
-    async def _open(self) -> _Kept:
+    async def _open(self) -> _Wire:
         places, names = self._arguments
-        opened: _Connection = await psycopg.AsyncConnection.connect(
+        opened: psycopg.AsyncConnection[Any] = await psycopg.AsyncConnection.connect(
             *places, **{**names, "autocommit": True}
         )
         await opened.execute(GENERIC_PLANS)
-        return _Kept(opened, Wire(opened))
+        return Wire(opened)
 
-    async def _put_back(self, kept: _Kept) -> None:
+    async def _put_back(self, wire: _Wire) -> None:
         # Whoever was cancelled may have left an answer on its way.
-        if self._closed or kept.connection.closed or kept.wire.status != TransactionStatus.IDLE:
-            await kept.connection.close()
+        if wire.idle and not self._closed:
+            self._idle.append(wire)
         else:
-            self._idle.append(kept)
+            await wire.connection.close()
 
 
-async def _exchange(wire: Wire) -> None:
+async def _exchange(wire: _Wire) -> None:
     """Sends what was put, and returns when all is there."""
     loop = asyncio.get_running_loop()
     wire.send()

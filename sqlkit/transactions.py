@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import select
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Dialect
 
 from sqlkit.errors import raise_as_sqlalchemy
@@ -17,6 +15,8 @@ from sqlkit.wire import GENERIC_PLANS, Wire
 
 if TYPE_CHECKING:
     from sqlkit.prepared import Form
+
+_Wire = Wire[psycopg.Connection[Any]]
 
 
 class Transaction:
@@ -26,7 +26,7 @@ class Transaction:
     returned, the first that is called waits, for the answers to all that was asked before.
     """
 
-    def __init__(self, wire: Wire, dialect: Dialect) -> None:
+    def __init__(self, wire: _Wire, dialect: Dialect) -> None:
         self._wire = wire
         self.dialect = dialect
 
@@ -62,12 +62,6 @@ class Transaction:
                 return
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    connection: psycopg.Connection[Any]
-    wire: Wire
-
-
 class Transactions:
     """For any number of threads; opens connections of its own when they are needed."""
 
@@ -75,7 +69,7 @@ class Transactions:
         self._arguments = dialect.create_connect_args(url)
         self._dialect = dialect
         # What is used last has the most statements prepared.
-        self._idle: list[_Kept] = []
+        self._idle: list[_Wire] = []
         self._closed = False
 
     @contextlib.contextmanager
@@ -83,48 +77,48 @@ class Transactions:
         """Commits at the end of the block, together with what it has put last; else, nothing of it
         is done. Raises `DBAPIError`.
         """
-        kept: _Kept | None = None
+        wire: _Wire | None = None
         done = False
         try:
-            kept = self._living() or self._open()
-            transaction = Transaction(kept.wire, self._dialect)
+            wire = self._living() or self._open()
+            transaction = Transaction(wire, self._dialect)
             transaction.command(b"BEGIN")
             yield transaction
             transaction.command(b"COMMIT")
             transaction.exchange()
             done = True
         except psycopg.Error as error:
-            gone = kept is None or kept.connection.closed
+            gone = wire is None or wire.connection.closed
             raise_as_sqlalchemy(self._dialect, error, gone=gone)
         finally:
-            if kept is not None:
-                self._put_back(kept, done)
+            if wire is not None:
+                self._put_back(wire, done)
 
     def close(self) -> None:
         self._closed = True
         while self._idle:
             self._idle.pop().connection.close()
 
-    def _living(self) -> _Kept | None:
+    def _living(self) -> _Wire | None:
         """One that was used before; what the server has closed since is left out."""
         # Another thread may take the last one in any moment.
         with contextlib.suppress(IndexError):
             while True:
-                kept = self._idle.pop()
-                if kept.wire.alive():
-                    return kept
-                kept.connection.close()
+                wire = self._idle.pop()
+                if wire.alive():
+                    return wire
+                wire.connection.close()
         return None
 
-    def _open(self) -> _Kept:
+    def _open(self) -> _Wire:
         places, names = self._arguments
         opened = psycopg.connect(*places, **{**names, "autocommit": True})
         opened.execute(GENERIC_PLANS)
-        return _Kept(opened, Wire(opened))
+        return Wire(opened)
 
-    def _put_back(self, kept: _Kept, done: bool) -> None:
-        if done and not self._closed and kept.wire.status == TransactionStatus.IDLE:
-            self._idle.append(kept)
+    def _put_back(self, wire: _Wire, done: bool) -> None:
+        if done and wire.idle and not self._closed:
+            self._idle.append(wire)
         else:
             # The server gives up what was begun.
-            kept.connection.close()
+            wire.connection.close()

@@ -11,13 +11,14 @@ import re
 import select
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 
+_Connection = TypeVar("_Connection", psycopg.Connection[Any], psycopg.AsyncConnection[Any])
 _PLACE = re.compile(r"%(?:\((\w+)\)s|%)")
 # What these statements are given, lists as one parameter, makes no difference to how they are best
 # planned; and planning one may take longer than running it.
@@ -64,8 +65,8 @@ class _Preparing:
     name: bytes
 
 
-class Wire:
-    """One connection, which nobody else uses meanwhile; nothing here waits.
+class Wire(Generic[_Connection]):
+    """One `connection`, which nobody else uses meanwhile; nothing here waits.
 
     After some `put` comes one `send`, and then, each time that the socket is ready, `flush` until
     all is out, and `read` until all is there. Outside of an explicit transaction all of that is
@@ -73,7 +74,8 @@ class Wire:
     exchange is given up before its end, the connection can only be closed.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    def __init__(self, connection: _Connection) -> None:
+        self.connection: _Connection = connection
         self._pg = connection.pgconn
         self._transformer = Transformer(connection)
         self._names: dict[tuple[Words, tuple[int, ...]], bytes] = {}
@@ -84,9 +86,9 @@ class Wire:
         self.socket: Final = self._pg.socket
 
     @property
-    def status(self) -> TransactionStatus:
-        """ACTIVE while an exchange is going on."""
-        return TransactionStatus(self._pg.transaction_status)
+    def idle(self) -> bool:
+        """Whether the connection is open, in no transaction and in no exchange."""
+        return self._pg.transaction_status == TransactionStatus.IDLE
 
     def alive(self) -> bool:
         """Whether the server has not closed the connection, as far as is known here."""

@@ -49,6 +49,7 @@ AT_ONCE: Final = 128
 GATHER_SECONDS: Final = 0.003
 # Turns of the loop until the request for the keys has left.
 TURNS: Final = 4
+# So many conversations are remembered in which an answer may begin at once.
 FREE: Final = 4096
 NOT_AN_ANSWER: Final = "parentId: name an answer in this conversation."
 

@@ -55,8 +55,8 @@ const THEME = new CSSStyleSheet()
 const NAMES = [...new Set(STYLE.match(/--st-[a-z-]+/g))]
 
 // opener: the button whose menu is open. further: the button below the list that shows more of it;
-// asked: how many rows there were when it was last clicked here. back: the row whose menu was used, until the next key or
-// click: it may come to stand elsewhere, and the focus with it.
+// asked: how many rows there were when it was last clicked here. back: the row whose menu was used,
+// until the next key or click: it may come to stand elsewhere, and the focus with it.
 const state = { data: null, send: null, menu: null, opener: null, further: null, asked: 0, back: null }
 
 const rows = () => [...document.querySelectorAll(ROW)]

@@ -104,15 +104,14 @@ NUMBERS = Prepared(
 )
 COMMITS = Prepared(select(commits.c.heap, commits.c.waits).order_by(commits.c.heap))
 
-Unit = Callable[[Connection], Any]
+Unit = Callable[[Any], Any]
 Run = Callable[[Unit], Any]
 
 
-@pytest.fixture(params=["sqlite", "psycopg", "psycopg, asynchronous"])
-def run(request: pytest.FixtureRequest, tmp_path: Any, postgres: Postgres) -> Iterator[Run]:
-    """Runs a unit in a transaction of its own."""
-    if request.param == "sqlite":
-        engine = create_engine(f"sqlite:///{tmp_path}/potatoes.db")
+def _runs(kind: str, folder: Any, postgres: Postgres) -> Iterator[Run]:
+    """Runs a unit in a transaction of its own, over one kind of engine or driver."""
+    if kind == "sqlite":
+        engine = create_engine(f"sqlite:///{folder}/potatoes.db")
         metadata.create_all(engine)
         yield lambda unit: _within(engine, unit)
         engine.dispose()
@@ -120,16 +119,35 @@ def run(request: pytest.FixtureRequest, tmp_path: Any, postgres: Postgres) -> It
     with postgres.database() as url:
         engine = create_engine(url)
         metadata.create_all(engine)
-        if request.param == "psycopg":
-            yield lambda unit: _within(engine, unit)
-        else:
-            yield lambda unit: asyncio.run(_within_async(url, unit))
+        made = Transactions(engine.url, engine.dialect)
+        yield {
+            "psycopg": lambda unit: _within(engine, unit),
+            "psycopg, asynchronous": lambda unit: asyncio.run(_within_async(url, unit)),
+            "at once": lambda unit: _within_at_once(made, unit),
+        }[kind]
+        made.close()
         engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "psycopg", "psycopg, asynchronous"])
+def run(request: pytest.FixtureRequest, tmp_path: Any, postgres: Postgres) -> Iterator[Run]:
+    yield from _runs(request.param, tmp_path, postgres)
+
+
+@pytest.fixture(params=["sqlite", "psycopg", "at once"])
+def at_once(request: pytest.FixtureRequest, tmp_path: Any, postgres: Postgres) -> Iterator[Run]:
+    """Over `Transactions`, and what acts alike."""
+    yield from _runs(request.param, tmp_path, postgres)
 
 
 def _within(engine: Any, unit: Unit) -> Any:
     with engine.begin() as connection:
         return unit(connection)
+
+
+def _within_at_once(transactions: Transactions, unit: Unit) -> Any:
+    with transactions.begin() as transaction:
+        return unit(transaction)
 
 
 async def _within_async(url: str, unit: Unit) -> Any:
@@ -175,29 +193,6 @@ def test_an_error_is_the_one_that_sqlalchemy_raises_and_undoes_all(run: Run) -> 
         run(twice)
     assert "Laura" not in str(raised.value)
     assert run(lambda connection: NAMES.rows(connection, {})) == []
-
-
-@pytest.fixture(params=["sqlite", "psycopg", "at once"])
-def at_once(request: pytest.FixtureRequest, tmp_path: Any, postgres: Postgres) -> Iterator[Run]:
-    """Runs a unit in a transaction of its own, one of `Transactions` or one that acts alike."""
-    if request.param == "sqlite":
-        engine = create_engine(f"sqlite:///{tmp_path}/potatoes.db")
-        metadata.create_all(engine)
-        yield lambda unit: _within(engine, unit)
-        engine.dispose()
-        return
-    with postgres.database() as url:
-        engine = create_engine(url)
-        metadata.create_all(engine)
-        made = Transactions(engine.url, engine.dialect)
-
-        def together(unit: Unit) -> Any:
-            with made.begin() as transaction:
-                return unit(transaction)
-
-        yield together if request.param == "at once" else lambda unit: _within(engine, unit)
-        made.close()
-        engine.dispose()
 
 
 def test_what_is_sent_at_once_is_there_afterwards(at_once: Run) -> None:
