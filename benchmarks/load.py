@@ -13,11 +13,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import aiohttp
+import httptools
 import orjson
 import uvloop
 
@@ -36,11 +38,12 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True)
 class Streamed:
-    """When the first token came, when the stream ended (seconds from the send), and its text."""
+    """When it was sent, the first token came, and it ended (`perf_counter`), and what had come."""
 
+    begin: float
     first: float
     end: float
-    text: str
+    raw: bytes
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
@@ -50,38 +53,110 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return statistics.quantiles(ordered, n=100, method="inclusive")[percent - 1]
 
 
-async def direct(http: aiohttp.ClientSession, provider: str, model: str) -> Streamed:
+class Line(asyncio.Protocol):
+    """A connection that asks one thing after the other, and notes when a mark came.
+
+    aiohttp costs several times as much for each answer, and the load client shares the machine with
+    what it measures.
+    """
+
+    def __init__(self) -> None:
+        self._transport: asyncio.WriteTransport | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._asked: asyncio.Future[None] | None = None
+        self._parts: list[bytes] = []
+        self._mark = b""
+        self._first = 0.0
+
+    @classmethod
+    async def open(cls, url: str) -> Line:
+        loop = asyncio.get_running_loop()
+        place = urlsplit(url)
+        assert place.hostname is not None and place.port is not None
+        _, line = await loop.create_connection(cls, place.hostname, place.port)
+        return line
+
+    async def ask(
+        self, url: str, headers: Mapping[str, str], wanted: int, body: Any = None, mark: bytes = b""
+    ) -> Streamed:
+        """GET, or POST where there is a body; raises LoadFailed for another status than `wanted`.
+
+        `first` is when `mark` came; where it never did, when the answer ended.
+        """
+        assert self._transport is not None
+        place = urlsplit(url)
+        method, sent = ("GET", b"") if body is None else ("POST", orjson.dumps(body))
+        head = {"Host": place.netloc, **headers, "Content-Length": str(len(sent))}
+        lines = [f"{method} {place.path} HTTP/1.1", *(f"{key}: {head[key]}" for key in head)]
+        self._parser = httptools.HttpResponseParser(self)
+        self._asked = asyncio.get_running_loop().create_future()
+        self._parts, self._mark, self._first = [], mark, 0.0
+        begin = time.perf_counter()
+        self._transport.write("\r\n".join([*lines, "", ""]).encode() + sent)
+        await self._asked
+        end = time.perf_counter()
+        if (status := self._parser.get_status_code()) != wanted:
+            raise LoadFailed(f"{method} {place.path}: {status}")
+        return Streamed(begin, self._first or end, end, b"".join(self._parts))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        assert self._parser is not None
+        self._parser.feed_data(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_exception(LoadFailed(f"an answer was cut off: {exc or 'no reason'}"))
+
+    def on_body(self, body: bytes) -> None:
+        self._parts.append(body)
+        if not self._first and self._mark and self._mark in body:
+            self._first = time.perf_counter()
+
+    def on_message_complete(self) -> None:
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(None)
+
+
+async def direct(provider: str, model: str) -> Streamed:
     """One answer straight from the provider."""
     begin = time.perf_counter()
+    line = await Line.open(provider)
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "Go on."}]}
-    async with http.post(
-        f"{provider}/chat/completions", json=body, headers={"Authorization": f"Bearer {KEY}"}
-    ) as answer:
-        _expect(answer, 200)
-        first, raw = await _read(answer, FIRST_TOKEN, begin)
-    end = time.perf_counter() - begin
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    found = await line.ask(f"{provider}/chat/completions", headers, 200, body, FIRST_TOKEN)
+    line.close()
+    return replace(found, begin=begin)
+
+
+async def through_alchat(alchat: str, token: str, conversation: str, model: str) -> Streamed:
+    """One answer through AL-Chat: the message, then the events of its run."""
+    begin = time.perf_counter()
+    line = await Line.open(alchat)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    body = {"content": "Go on.", "model": model}
+    messages = f"{alchat}/api/conversations/{conversation}/messages"
+    run = orjson.loads((await line.ask(messages, headers, 202, body)).raw)["runId"]
+    found = await line.ask(f"{alchat}/api/runs/{run}/events", headers, 200, mark=FIRST_EVENT)
+    line.close()
+    return replace(found, begin=begin)
+
+
+def provider_text(raw: bytes) -> str:
+    """What the provider's stream says."""
     frames = [line[6:] for line in raw.split(b"\n") if line.startswith(b"data: {")]
     deltas = [frame["choices"][0]["delta"] for frame in map(orjson.loads, frames)]
-    return Streamed(first, end, "".join(delta.get("content", "") for delta in deltas))
+    return "".join(delta.get("content", "") for delta in deltas)
 
 
-async def through_alchat(
-    http: aiohttp.ClientSession, alchat: str, token: str, conversation: str, model: str
-) -> Streamed:
-    """One answer through AL-Chat: the message, then the events of its run."""
-    headers = {"Authorization": f"Bearer {token}"}
-    begin = time.perf_counter()
-    async with http.post(
-        f"{alchat}/api/conversations/{conversation}/messages",
-        json={"content": "Go on.", "model": model},
-        headers=headers,
-    ) as answer:
-        _expect(answer, 202)
-        run = orjson.loads(await answer.read())["runId"]
-    async with http.get(f"{alchat}/api/runs/{run}/events", headers=headers) as answer:
-        _expect(answer, 200)
-        first, raw = await _read(answer, FIRST_EVENT, begin)
-    end = time.perf_counter() - begin
+def run_text(raw: bytes) -> str:
+    """What the events of a run say. Raises LoadFailed unless it was completed."""
     text, last = [], ""
     for event in raw.split(b"\n\n"):
         fields = dict(line.split(b": ", 1) for line in event.split(b"\n") if b": " in line[1:])
@@ -90,17 +165,7 @@ async def through_alchat(
             text.append(orjson.loads(fields[b"data"])["text"])
     if last != "run.completed":
         raise LoadFailed(f"a run ended with {last or 'nothing'}: {raw[-300:].decode()}")
-    return Streamed(first, end, "".join(text))
-
-
-async def _read(answer: aiohttp.ClientResponse, mark: bytes, begin: float) -> tuple[float, bytes]:
-    parts: list[bytes] = []
-    first = 0.0
-    async for part in answer.content.iter_any():
-        parts.append(part)
-        if not first and mark in part:
-            first = time.perf_counter() - begin
-    return first or time.perf_counter() - begin, b"".join(parts)
+    return "".join(text)
 
 
 def _expect(answer: aiohttp.ClientResponse, status: int) -> None:
@@ -116,8 +181,8 @@ async def conversation(http: aiohttp.ClientSession, alchat: str, token: str) -> 
         return str(orjson.loads(await answer.read())["id"])
 
 
-def _same(found: Streamed, model: str) -> None:
-    if found.text != script_for(model).text:
+def _same(text: str, model: str) -> None:
+    if text != script_for(model).text:
         raise LoadFailed(f"the text of {model} is not what the provider sent")
 
 
@@ -126,19 +191,18 @@ async def ttft(job: dict[str, Any]) -> dict[str, Any]:
     model = "stream-20-5"
     direct_times, alchat_times = [], []
     async with aiohttp.ClientSession() as http:
-        for index in range(job["warmUp"] + job["count"]):
+        for _ in range(job["warmUp"] + job["count"]):
             talk = await conversation(http, job["alchat"], job["tokens"][0])
-            plain = await direct(http, job["provider"], model)
+            plain = await direct(job["provider"], model)
             await asyncio.sleep(0.02)
-            borrowed = await through_alchat(http, job["alchat"], job["tokens"][0], talk, model)
+            borrowed = await through_alchat(job["alchat"], job["tokens"][0], talk, model)
             await asyncio.sleep(0.02)
-            _same(plain, model)
-            _same(borrowed, model)
-            if index == 0:
-                cold = borrowed.first - plain.first
-            if index >= job["warmUp"]:
-                direct_times.append(plain.first)
-                alchat_times.append(borrowed.first)
+            _same(provider_text(plain.raw), model)
+            _same(run_text(borrowed.raw), model)
+            direct_times.append(plain.first - plain.begin)
+            alchat_times.append(borrowed.first - borrowed.begin)
+    cold = alchat_times[0] - direct_times[0]
+    del direct_times[: job["warmUp"]], alchat_times[: job["warmUp"]]
     added = [one - other for one, other in zip(alchat_times, direct_times, strict=True)]
     return {
         "count": len(added),
@@ -157,29 +221,30 @@ async def streams(job: dict[str, Any]) -> dict[str, Any]:
     tokens, interval = job["tokensEach"], job["intervalMs"]
     model = f"stream-{tokens}-{interval}"
     ideal = (tokens - 1) * interval / 1000
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+    async with aiohttp.ClientSession() as http:
         users = [job["tokens"][index % len(job["tokens"])] for index in range(job["streams"])]
         if job["through"] == "alchat":
             talks = [await conversation(http, job["alchat"], token) for token in users]
             calls = [
-                through_alchat(http, job["alchat"], token, talk, model)
+                through_alchat(job["alchat"], token, talk, model)
                 for token, talk in zip(users, talks, strict=True)
             ]
         else:
-            calls = [direct(http, job["provider"], model) for _ in users]
-        begin = time.perf_counter()
+            calls = [direct(job["provider"], model) for _ in users]
         found = await asyncio.gather(*calls)
-        wall = time.perf_counter() - begin
+    read = run_text if job["through"] == "alchat" else provider_text
     for each in found:
-        _same(each, model)
+        _same(read(each.raw), model)
+    wall = max(each.end for each in found) - min(each.begin for each in found)
+    waits = [each.first - each.begin for each in found]
     return {
         "streams": len(found),
         "idealS": ideal,
         "wallS": wall,
         "stretch": wall / ideal,
-        "medianStretch": percentile([each.end for each in found], 50) / ideal,
-        "firstTokenP50Ms": percentile([each.first for each in found], 50) * 1000,
-        "firstTokenP95Ms": percentile([each.first for each in found], 95) * 1000,
+        "medianStretch": percentile([each.end - each.begin for each in found], 50) / ideal,
+        "firstTokenP50Ms": percentile(waits, 50) * 1000,
+        "firstTokenP95Ms": percentile(waits, 95) * 1000,
     }
 
 

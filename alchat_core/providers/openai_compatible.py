@@ -50,6 +50,7 @@ from alchat_core.providers.lines import (
     ProviderReportedError,
 )
 from alchat_core.providers.parameters import THEIRS, parameter_refused
+from alchat_core.providers.rests import Rest, Rests, none
 from alchat_core.providers.traced import traced
 from alchat_core.providers.transcribing import PATH as TRANSCRIPTIONS
 from alchat_core.providers.transcribing import Recording, of_a_recording, tokens_of
@@ -214,6 +215,7 @@ class Provider:
         messages: Sequence[dict[str, Any]],
         answer: Answer,
         parameters: Mapping[str, Any] = NO_PARAMETERS,
+        rest: Rest = none,
     ) -> AsyncGenerator[str, None]:
         """The text of an answer, in the pieces in which it arrives, some of them a `Thought`.
 
@@ -222,9 +224,11 @@ class Provider:
         `messages` and `parameters` are as chat completions have them
         (`alchat_core.providers.parameters.sent_as`), in whichever form they are sent.
 
+        `rest()` is for how many seconds nobody will look at what comes after a piece of text.
+
         Leaving the iteration early closes the provider's stream.
         """
-        pieces = self._stream(loan, model, messages, answer, parameters)
+        pieces = self._stream(loan, model, messages, answer, parameters, rest)
         return traced(pieces, loan, model, answer, parameters) if telemetry.on() else pieces
 
     async def _stream(
@@ -234,6 +238,7 @@ class Provider:
         messages: Sequence[dict[str, Any]],
         answer: Answer,
         parameters: Mapping[str, Any],
+        rest: Rest,
     ) -> AsyncGenerator[str, None]:
         base_url = self._guard.check(loan.base_url)
         question = self._forms.question(loan, base_url, model, messages, parameters)
@@ -247,8 +252,8 @@ class Provider:
                 answer.taken = True
                 reader = question.reader
                 checked = 0.0
-                chunks = response.content.iter_any()
-                async for chunk in chunks:
+                rests = Rests(response.content, rest)
+                async for chunk in response.content.iter_any():
                     fault = None
                     try:
                         reader.feed(chunk)
@@ -270,8 +275,10 @@ class Provider:
                         raise fault
                     if reader.done:
                         limit.reschedule(None)
-                        await _drain(chunks)
+                        await _drain(response.content.iter_any())
                         break
+                    if text:
+                        await rests.take(chunk)
                 reader.end()
         except TimeoutError:
             raise RunError("provider-timeout") from None

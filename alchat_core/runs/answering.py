@@ -265,7 +265,9 @@ class Answering:
         if work.tools is not None:
             parameters |= work.tools.request()
         prompt = work.prompt(self._events.written(live.id))
-        pieces = self._provider.stream(loan, work.model, prompt, answer, parameters)
+        pieces = self._provider.stream(
+            loan, work.model, prompt, answer, parameters, self._events.rest
+        )
         async with (
             counted(live.uses, loan, work.model, answer),
             contextlib.aclosing(pieces),

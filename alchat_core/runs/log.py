@@ -47,6 +47,9 @@ LINGER_SECONDS = 2.0
 START_PATIENCE_SECONDS = 0.05
 PAUSE_PER_RUN_SECONDS = 0.001
 LONGEST_PAUSE_SECONDS = 0.1
+RESTING_RUNS = 10
+# What a run takes to read what has come for it, with much room.
+READING_SECONDS = 0.0001
 
 
 class EventLog(Protocol):
@@ -380,6 +383,7 @@ class DatabaseLog:
         self._tell_spent: Callable[[], None] = lambda: None
         self._channels: dict[str, _Channel] = {}
         self._dirty: list[_Channel] = []
+        self._earliest = 0.0
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -403,6 +407,17 @@ class DatabaseLog:
         """How a run ended that followers know to have ended and that is not stored yet."""
         channel = self._channels.get(run_id)
         return channel.ending if channel is not None and channel.early is not None else None
+
+    def rest(self) -> float:
+        """Seconds for which text may wait unread and is shown no later for it; 0 with few runs."""
+        if len(self._channels) < RESTING_RUNS:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        until = self._earliest - len(self._channels) * READING_SECONDS
+        if until <= now:
+            # What has just been read goes with the next commit, what comes with the one after it.
+            until = max(until, now) + self._interval + self._pause()
+        return until - now
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._write_forever(), name="event-log-writer")
@@ -572,11 +587,10 @@ class DatabaseLog:
 
     async def _write_forever(self) -> None:
         loop = asyncio.get_running_loop()
-        earliest = 0.0
         failures = 0
         while True:
             await self._wake.wait()
-            delay = earliest - loop.time()
+            delay = self._earliest - loop.time()
             if delay > 0 and not self._hurry.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
@@ -603,9 +617,11 @@ class DatabaseLog:
                 failures = 0
                 self._failing_since = None
                 self._metrics.committed(loop.time() - begin, ok=True)
-            # The more runs there are, the longer the pause: what is saved here, all of them gain.
-            pause = min(LONGEST_PAUSE_SECONDS, len(self._channels) * PAUSE_PER_RUN_SECONDS)
-            earliest = loop.time() + self._interval + pause
+            self._earliest = loop.time() + self._interval + self._pause()
+
+    def _pause(self) -> float:
+        """The more runs there are, the longer: what is saved here, all of them gain."""
+        return min(LONGEST_PAUSE_SECONDS, len(self._channels) * PAUSE_PER_RUN_SECONDS)
 
     def _have_patience(self, batch: list[_Channel], now: float) -> None:
         if self._failing_since is None:
