@@ -72,7 +72,8 @@ class Line(asyncio.Protocol):
     async def open(cls, url: str) -> Line:
         loop = asyncio.get_running_loop()
         place = urlsplit(url)
-        assert place.hostname is not None and place.port is not None
+        assert place.hostname is not None
+        assert place.port is not None
         _, line = await loop.create_connection(cls, place.hostname, place.port)
         return line
 
@@ -104,7 +105,7 @@ class Line(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.WriteTransport, transport)
+        self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         assert self._parser is not None
