@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    ColumnElement,
     Integer,
     String,
     Text,
@@ -191,17 +192,30 @@ def put_words(
         _ADD[engine].run(connection, *rows)
 
 
-def conversations_with(connection: Connection, owner: str, query: Query) -> Any:
-    """A subquery with the ids of the conversations where it is found, for `in_`."""
-    if connection.dialect.name == "sqlite":
-        found = text(
-            "SELECT search_texts.conversation_id FROM search_index CROSS JOIN search_texts"
-            " ON search_texts.number = search_index.rowid WHERE search_index MATCH :words"
+def found_in(connection: Connection, owner: str, query: Query) -> ColumnElement[bool]:
+    """The condition that it is found in the conversation of a row."""
+    table = search_texts.c
+    if connection.dialect.name != "sqlite":
+        found = text("search_texts.words @@ CAST(:words AS tsquery)")
+        return conversations.c.id.in_(
+            select(table.conversation_id).where(found.bindparams(words=query.tsquery(owner)))
         )
-        return found.bindparams(words=query.fts5(owner))
-    return select(search_texts.c.conversation_id).where(
-        text("search_texts.words @@ CAST(:words AS tsquery)").bindparams(words=query.tsquery(owner))
+    words = query.fts5(owner)
+    if connection.execute(_MANY, {"words": words, "most": FEW_HITS}).first() is None:
+        return conversations.c.id.in_(_THEIRS.bindparams(words=words))
+    # Whose they are would take longer to look up than what the first of the list have.
+    return exists().where(
+        table.conversation_id == conversations.c.id, table.number.in_(_ALL.bindparams(words=words))
     )
+
+
+FEW_HITS = 5_000
+_MANY = text("SELECT 1 FROM search_index WHERE search_index MATCH :words LIMIT 1 OFFSET :most")
+_ALL = text("SELECT rowid FROM search_index WHERE search_index MATCH :words")
+_THEIRS = text(
+    "SELECT search_texts.conversation_id FROM search_index CROSS JOIN search_texts"
+    " ON search_texts.number = search_index.rowid WHERE search_index MATCH :words"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from alchat_core.conversations.attached import with_attachments
 from alchat_core.conversations.feedback import with_feedback
 from alchat_core.conversations.housekeeping import NO_UNDO, delete_for_good
 from alchat_core.conversations.models import Conversation, Message, Page
-from alchat_core.conversations.search import Entry, Filters, Hit, conversations_with, hits, put
+from alchat_core.conversations.search import Entry, Filters, Hit, found_in, hits, put
 from alchat_core.conversations.tree import (
     ACTIVE_LEAF,
     active_leaf,
@@ -202,7 +202,7 @@ class ConversationService:
         def unit(connection: Connection) -> list[Conversation]:
             chosen = query
             if words is not None:
-                chosen = query.where(table.id.in_(conversations_with(connection, owner, words)))
+                chosen = query.where(found_in(connection, owner, words))
             return _conversations(connection, connection.execute(chosen).all())
 
         found = await self._database.read(unit, slow=words is not None)

@@ -19,10 +19,11 @@ from sqlalchemy import create_engine, insert, text
 from alchat_core.attachments.files import Files
 from alchat_core.attachments.service import AttachmentService
 from alchat_core.client import UserClient
+from alchat_core.conversations import search
 from alchat_core.conversations.housekeeping import Housekeeping
 from alchat_core.conversations.search import Entry, Filters, Hit, put
 from alchat_core.conversations.service import ConversationService
-from alchat_core.conversations.words import Query, snippet
+from alchat_core.conversations.words import Query, mark_of, snippet
 from alchat_core.db.engine import Database
 from alchat_core.db.migrate import SCRIPTS, migrate
 from alchat_core.db.tables import messages
@@ -186,6 +187,49 @@ def test_filters_and_pages(url: str) -> None:
     play(url, scene)
 
 
+@pytest.mark.parametrize("few", [0, 2, 1000], ids=["many hits", "three hits are many", "few hits"])
+def test_the_list_has_what_is_found_however_much_there_is(
+    url: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "FEW_HITS", few)
+
+    async def scene(archive: Archive) -> None:
+        both = await archive.say("ann", "potato one", "potato two")
+        title = await archive.say("ann", "nothing", title="Potatoes")
+        await archive.say("ann", "nothing at all")
+        await archive.say("bob", "potato")
+        aside = await archive.say("ann", "potato")
+        await archive.service.change("ann", aside, {"archived": True})
+
+        async def listed(words: str, **more: Any) -> list[str]:
+            page = await archive.service.list("ann", search=words, **more)
+            return [one.id for one in page.items]
+
+        for beginning in ("p", "po", "pot", "potato"):
+            assert await listed(beginning) == [title, both]
+        assert await listed("potato two") == [both]
+        assert await listed("potato", archived=True) == [aside]
+        assert await listed("tomato") == []
+        first = await archive.service.list("ann", search="potato", limit=1)
+        rest = await archive.service.list("ann", search="potato", limit=1, cursor=first.next_cursor)
+        assert [one.id for one in (*first.items, *rest.items)] == [title, both]
+        assert rest.next_cursor is None
+
+    play(url, scene)
+
+
+def test_one_letter_and_two_are_looked_up_and_not_put_together(tmp_path: Path) -> None:
+    """The lengths that FTS5 keeps beginnings of are those of a mark and one or two letters."""
+    url = f"sqlite:///{tmp_path}/alchat.db"
+    migrate(url)
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        made = connection.scalar(text("SELECT sql FROM sqlite_master WHERE name = 'search_index'"))
+    engine.dispose()
+    lengths = " ".join(str(len(mark_of("ann")) + letters) for letters in (1, 2))
+    assert f"prefix='{lengths}'" in made
+
+
 def test_the_index_follows_what_happens(url: str) -> None:
     async def scene(archive: Archive) -> None:
         chat = await archive.say("ann", "potato", title="roots")
@@ -269,6 +313,7 @@ def test_what_was_there_before_the_upgrade_is_found(url: str) -> None:
     async def scene(archive: Archive) -> None:
         assert await archive.found("grosse") == ["Größe"]
         assert await archive.found("number599") == ["number599"]
+        assert len(await archive.hits("n", role="user")) == 20
         assert len((await archive.service.list("ann", search="potato", limit=500)).items) == 300
         page = await archive.service.messages("ann", "conv_001")
         assert [one.content for one in page.items] == ["potato number1"]
