@@ -112,7 +112,13 @@ class RunService:
         self._attachments = attachments
         self.events = events
         self._live: dict[str, Live] = {}
+        metrics = metrics or Metrics()
         self._watch = LoanWatch(credentials, settings.alchat_lease_check_seconds, self._halt)
+        metrics.gauge(
+            "alchat_leases",
+            "Loans of keys and tokens that are in use now.",
+            lambda: self._watch.leases,
+        )
         servers = ToolServerService(database, limit=settings.alchat_max_tool_servers)
         self.toolbox = Toolbox(settings, database, credentials, servers)
         self._answering = Answering(
@@ -133,7 +139,7 @@ class RunService:
             credentials,
             provider,
             self._watch,
-            metrics or Metrics(),
+            metrics,
             self._ledger,
         )
         self.transcriptions = Transcriptions(

@@ -87,6 +87,11 @@ class LoanWatch:
         for place in [place for place in self._loans if place[0] == run_id]:
             del self._loans[place]
 
+    @property
+    def leases(self) -> int:
+        """How many are in use."""
+        return len({lease for lease, _ in self._loans.values()})
+
     def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()

@@ -65,9 +65,11 @@ def test_followers_loans_and_commits(service: Service, user: UserClient) -> None
         wait_until(lambda: number(read(service), "alchat_followers") == 2)
         # Only with the first word is it certain that there was a loan.
         wait_until(lambda: any(event.type == "text.delta" for event in first.wait(0.25)))
+        assert number(read(service), "alchat_leases") == 1
     wait_until(lambda: number(read(service), "alchat_followers") == 0)
     user.cancel(sent.run_id)
     follow_to_end(user, sent.run_id)
+    wait_until(lambda: number(read(service), "alchat_leases") == 0)
     after = read(service)
     for request in ("exchange", "loan"):
         labels = {"request": request, "outcome": "ok"}
