@@ -112,7 +112,7 @@ def ttft() -> Part:
 
 
 # Streams at once, takes, wanted stretch, wanted p95 of the time to first token in ms.
-_CROWDS = ((50, 3, 1.08, None), (100, 3, 1.25, 250), (200, 1, None, None))
+_CROWDS = ((50, 5, 1.08, None), (100, 5, 1.25, 250), (200, 1, None, None))
 
 
 def streams() -> Part:
