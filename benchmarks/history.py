@@ -9,7 +9,7 @@ import random
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 from sqlalchemy.engine import Connection
 
 from alchat_core.conversations.search import Entry, put
@@ -56,6 +56,8 @@ def fill(url: str, owner: str) -> dict[str, Any]:
         for _ in range(CONVERSATIONS // 500):
             await database.write(lambda connection: _add(connection, owner, words, 500, MESSAGES))
         (long,) = await database.write(lambda connection: _add(connection, owner, words, 1, LONG))
+        # As PostgreSQL does by itself within a minute of so many new rows.
+        await database.write(lambda connection: connection.execute(text("ANALYZE")))
         await database.close()
         return long
 
