@@ -114,11 +114,7 @@ class RunService:
         self._live: dict[str, Live] = {}
         metrics = metrics or Metrics()
         self._watch = LoanWatch(credentials, settings.alchat_lease_check_seconds, self._halt)
-        metrics.gauge(
-            "alchat_leases",
-            "Loans of keys and tokens that are in use now.",
-            lambda: self._watch.leases,
-        )
+        self._watch.describe_gauges(metrics)
         servers = ToolServerService(database, limit=settings.alchat_max_tool_servers)
         self.toolbox = Toolbox(settings, database, credentials, servers)
         self._answering = Answering(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from alchat_core.credential_manager import MAX_CHECKED, CredentialManager, Ended, Loan
 from alchat_core.errors import RunError
 from alchat_core.logs import describe
+from alchat_core.metrics import Metrics
 from alchat_core.papita import PapitaCallError
 
 log = logging.getLogger(__name__)
@@ -87,10 +88,12 @@ class LoanWatch:
         for place in [place for place in self._loans if place[0] == run_id]:
             del self._loans[place]
 
-    @property
-    def leases(self) -> int:
-        """How many are in use."""
-        return len({lease for lease, _ in self._loans.values()})
+    def describe_gauges(self, metrics: Metrics) -> None:
+        metrics.gauge(
+            "alchat_leases",
+            "Loans of keys and tokens that are in use now.",
+            lambda: len({lease for lease, _ in self._loans.values()}),
+        )
 
     def stop(self) -> None:
         if self._task is not None:
