@@ -36,6 +36,9 @@ from sqlkit import Change, Direct, Many, Prepared
 
 # Of a longer message the snippet shows the beginning, if nothing is found before.
 MAX_SNIPPET_SOURCE = 200_000
+# With more hits than these, a list on SQLite asks each of its conversations whether it has one, until
+# the page is full: so many are found soon, as a rule, and looking up whose they all are takes longer.
+FEW_HITS = 5_000
 
 _OWNER = Prepared(
     select(conversations.c.owner).where(
@@ -192,6 +195,14 @@ def put_words(
         _ADD[engine].run(connection, *rows)
 
 
+_MANY = text("SELECT 1 FROM search_index WHERE search_index MATCH :words LIMIT 1 OFFSET :most")
+_ALL = text("SELECT rowid FROM search_index WHERE search_index MATCH :words")
+_THEIRS = text(
+    "SELECT search_texts.conversation_id FROM search_index CROSS JOIN search_texts"
+    " ON search_texts.number = search_index.rowid WHERE search_index MATCH :words"
+)
+
+
 def found_in(connection: Connection, owner: str, query: Query) -> ColumnElement[bool]:
     """The condition that it is found in the conversation of a row."""
     table = search_texts.c
@@ -203,19 +214,9 @@ def found_in(connection: Connection, owner: str, query: Query) -> ColumnElement[
     words = query.fts5(owner)
     if connection.execute(_MANY, {"words": words, "most": FEW_HITS}).first() is None:
         return conversations.c.id.in_(_THEIRS.bindparams(words=words))
-    # Whose they are would take longer to look up than what the first of the list have.
     return exists().where(
         table.conversation_id == conversations.c.id, table.number.in_(_ALL.bindparams(words=words))
     )
-
-
-FEW_HITS = 5_000
-_MANY = text("SELECT 1 FROM search_index WHERE search_index MATCH :words LIMIT 1 OFFSET :most")
-_ALL = text("SELECT rowid FROM search_index WHERE search_index MATCH :words")
-_THEIRS = text(
-    "SELECT search_texts.conversation_id FROM search_index CROSS JOIN search_texts"
-    " ON search_texts.number = search_index.rowid WHERE search_index MATCH :words"
-)
 
 
 @dataclass(frozen=True, slots=True)

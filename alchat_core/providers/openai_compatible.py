@@ -50,7 +50,7 @@ from alchat_core.providers.lines import (
     ProviderReportedError,
 )
 from alchat_core.providers.parameters import THEIRS, parameter_refused
-from alchat_core.providers.rests import Rest, Rests, none
+from alchat_core.providers.rests import Rest, Rests, no_rest
 from alchat_core.providers.traced import traced
 from alchat_core.providers.transcribing import PATH as TRANSCRIPTIONS
 from alchat_core.providers.transcribing import Recording, of_a_recording, tokens_of
@@ -215,7 +215,7 @@ class Provider:
         messages: Sequence[dict[str, Any]],
         answer: Answer,
         parameters: Mapping[str, Any] = NO_PARAMETERS,
-        rest: Rest = none,
+        rest: Rest = no_rest,
     ) -> AsyncGenerator[str, None]:
         """The text of an answer, in the pieces in which it arrives, some of them a `Thought`.
 

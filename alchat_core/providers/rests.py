@@ -17,7 +17,7 @@ MUCH_BYTES = 16 * 1024
 Rest = Callable[[], float]
 
 
-def none() -> float:
+def no_rest() -> float:
     """For those who are to read at once."""
     return 0.0
 

@@ -5,17 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from raw_provider import END, HEAD, asking, chunk
 
-from alchat_core.credential_manager import Loan
 from alchat_core.providers import openai_compatible
-from alchat_core.providers.openai_compatible import Answer, Provider
-from alchat_core.secret import Secret
-from alchat_core.settings import Settings
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 DATA = b'data: {"choices":[{"delta":{"content":"hello"}}]}\n\ndata: [DONE]\n\n'
-CHUNK = b"%x\r\n%s\r\n" % (len(DATA), DATA)
-END = b"0\r\n\r\n"
 ANSWERS = 3
 
 
@@ -30,7 +24,7 @@ async def connections_for(pause: float | None) -> int:
         while head := await reader.read(65536):
             if b"\r\n\r\n{" not in head:  # the body comes by itself
                 await reader.read(65536)
-            writer.write(HEAD + CHUNK)
+            writer.write(HEAD + chunk(DATA))
             if pause is None:
                 await reader.read()
                 break
@@ -39,16 +33,10 @@ async def connections_for(pause: float | None) -> int:
         writer.close()
         await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        provider = Provider(Settings(papita_provider_allowlist=(origin,)))
-        loan = Loan("c", "openai", "l", f"{origin}/v1", Secret("sk-mine"))
+    async with asking(serve) as ask:
         for _ in range(ANSWERS):
-            prompt = [{"role": "user", "content": "hello"}]
-            pieces = [piece async for piece in provider.stream(loan, "m", prompt, Answer())]
-            assert pieces == ["hello"]
-        await provider.close()
-        await asyncio.wait([task for task in served if task is not None], timeout=5)
+            assert [piece async for piece in ask()] == ["hello"]
+    await asyncio.wait([task for task in served if task is not None], timeout=5)
     return len(served)
 
 

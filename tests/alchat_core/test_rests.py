@@ -8,24 +8,16 @@ from pathlib import Path
 
 import orjson
 import pytest
+from raw_provider import END, HEAD, asking, chunk
 
-from alchat_core.credential_manager import Loan
 from alchat_core.db.engine import Database
 from alchat_core.errors import RunError
-from alchat_core.providers.openai_compatible import Answer, Provider
 from alchat_core.providers.rests import MUCH_BYTES
 from alchat_core.runs.log import RESTING_RUNS, DatabaseLog
-from alchat_core.secret import Secret
-from alchat_core.settings import Settings
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
 LONG = 60.0
 PATIENCE = 10.0
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 def saying(text: str) -> bytes:
@@ -45,7 +37,7 @@ class Talk:
         self.writer.write(b"".join(map(saying, texts)))
 
     def end(self) -> None:
-        self.writer.write(chunk(DONE) + b"0\r\n\r\n")
+        self.writer.write(chunk(DONE) + END)
 
     async def until_read(self, count: int) -> None:
         while self.read < count:
@@ -72,21 +64,10 @@ def pieces(play: Callable[[Talk], Awaitable[None]], rest: float) -> list[str]:
             await reader.read()
             writer.close()
 
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            provider = Provider(Settings(papita_provider_allowlist=(origin,)))
-            loan = Loan("c", "openai", "l", f"{origin}/v1", Secret("sk-mine"))
-            prompt = [{"role": "user", "content": "hello"}]
-            answer = Answer()
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    async for piece in provider.stream(
-                        loan, "m", prompt, answer, rest=lambda: rest
-                    ):
-                        found.append(piece)
-                        talks[0].took()
-            finally:
-                await provider.close()
+        async with asyncio.timeout(PATIENCE), asking(serve, lambda: rest) as ask:
+            async for piece in ask():
+                found.append(piece)
+                talks[0].took()
 
     asyncio.run(scenario())
     return found
