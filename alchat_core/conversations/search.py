@@ -36,8 +36,8 @@ from sqlkit import Change, Direct, Many, Prepared
 
 # Of a longer message the snippet shows the beginning, if nothing is found before.
 MAX_SNIPPET_SOURCE = 200_000
-# With more hits than these, a list on SQLite asks each of its conversations whether it has one, until
-# the page is full: so many are found soon, as a rule, and looking up whose they all are takes longer.
+# With more hits a list on SQLite asks each of its conversations whether it has one, until the page
+# is full: that is soon, as a rule, and looking up whose all of them are takes longer.
 FEW_HITS = 5_000
 
 _OWNER = Prepared(
