@@ -176,6 +176,7 @@ class HeardClicks(WholeCallbacks):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._runs_whole = False
+        self._tell: Callable[[], None] | None = None
         self.kept_messages: KeptMessages | None = None
 
     def _run_script(self, rerun_data: RerunData) -> None:
@@ -183,7 +184,26 @@ class HeardClicks(WholeCallbacks):
         super()._run_script(rerun_data)
 
     def request_rerun(self, rerun_data: RerunData) -> bool:
-        return super().request_rerun(self._whole_page(rerun_data))
+        taken = super().request_rerun(self._whole_page(rerun_data))
+        self._asked()
+        return taken
+
+    def request_stop(self) -> None:
+        super().request_stop()
+        self._asked()
+
+    def _asked(self) -> None:
+        tell = self._tell
+        if tell is not None:
+            tell()
+
+    @contextmanager
+    def telling(self, tell: Callable[[], None]) -> Iterator[None]:
+        self._tell = tell
+        try:
+            yield
+        finally:
+            self._tell = None
 
     @contextmanager
     def running_whole(self) -> Iterator[None]:
@@ -216,6 +236,20 @@ def whole_page_on_click() -> AbstractContextManager[None]:
     """
     runner = _runner()
     return nullcontext() if runner is None else runner.running_whole()
+
+
+@contextmanager
+def told_of_clicks(tell: Callable[[], None]) -> Iterator[bool]:
+    """Calls `tell`, from any thread, when something asks this script to end or to begin anew, a
+    click or a closed tab: whoever waits then looks at the session state, where it ends. False where
+    nobody would be told. What was asked for before is not told.
+    """
+    runner = _runner()
+    if runner is None:
+        yield False
+        return
+    with runner.telling(tell):
+        yield True
 
 
 def draw_anew() -> NoReturn:

@@ -94,6 +94,14 @@ class Turns:
         finally:
             self._take(since if patience is None else self._clock() + patience)
 
+    def put_off(self, seconds: float) -> None:
+        """Whoever begins within `seconds` from now goes before what this thread does once it has
+        waited, as if its run had begun then.
+        """
+        turn = self._working.get(threading.get_ident())
+        if turn is not None:
+            turn.since = self._clock() + seconds
+
     def _take(self, since: float) -> None:
         me = threading.get_ident()
         with self._lock:

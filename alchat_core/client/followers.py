@@ -47,6 +47,7 @@ class Follower:
         self._connected = False
         # Whoever rests is not woken for what it lets gather.
         self._resting = False
+        self._nudged = False
         # Seconds between two looks at what has arrived: whoever draws seldom needs no more.
         self.gap = 0.0
         self._room: asyncio.Event | None = None
@@ -63,13 +64,14 @@ class Follower:
         return self._connected
 
     def wait(self, timeout: float = 0.25) -> list[Event]:
-        """New events, at once if there are any; [] after `timeout` seconds.
+        """New events, at once if there are any; [] after `timeout` seconds, or a `nudge`.
 
         Raises `AlChatError` if the run cannot be followed (any more).
         """
         with self._condition:
-            if not self._waiting and not self._ended:
+            if not self._waiting and not self._ended and not self._nudged:
                 self._condition.wait(timeout)
+            self._nudged = False
             events = list(self._waiting)
             self._waiting.clear()
             if self._ended and (not events or events[-1].terminal):
@@ -82,16 +84,25 @@ class Follower:
         return events
 
     def rest(self, seconds: float) -> None:
-        """Lets events gather for `seconds`, or until the one that ends the run is there."""
+        """Lets events gather for `seconds`, or until the one that ends the run is there, or a
+        `nudge`.
+        """
         with self._condition:
             self._resting = True
             try:
-                self._condition.wait_for(self._nothing_more, seconds)
+                self._condition.wait_for(self._rested, seconds)
             finally:
-                self._resting = False
+                self._resting = self._nudged = False
 
-    def _nothing_more(self) -> bool:
-        return self._ended or bool(self._waiting and self._waiting[-1].terminal)
+    def _rested(self) -> bool:
+        nothing_more = self._ended or bool(self._waiting and self._waiting[-1].terminal)
+        return nothing_more or self._nudged
+
+    def nudge(self) -> None:
+        """From any thread: whoever waits or rests here, or is about to, looks up from it once."""
+        with self._condition:
+            self._nudged = True
+            self._condition.notify_all()
 
     def close(self) -> None:
         self._owner.end(self)
@@ -202,6 +213,8 @@ class Followers:
                 body = object_of(raw)
                 raise problem_of(response.status, body, response.headers.get("Retry-After"))
             follower._connected = True
+            ended = asyncio.Event()
+            response.content.on_eof(ended.set)
             rest = b""
             async for chunk in response.content.iter_any():
                 frames = (rest + chunk).split(b"\n\n")
@@ -214,7 +227,10 @@ class Followers:
                 if events[-1].terminal:
                     return True
                 if follower.gap:
-                    await asyncio.sleep(follower.gap)
+                    # The last words do not wait for more of them.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(follower.gap):
+                            await ended.wait()
         return False
 
     async def _wait_for_room(self, follower: Follower) -> None:

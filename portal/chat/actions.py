@@ -22,8 +22,12 @@ from portal.chat.recordings import Recording, dictation
 from portal.chat.view import QUERY, View, client, problem_of
 from portal.chat.window import Window
 from portal.session import Following, Unsent, remembered, tab
+from portal.turns import turns
 
 INPUT = "al_chat_input"
+# So much later than its sending may come what a page draws of a message. Of many that are sent at
+# once all are on their way before any is drawn: the answers are written meanwhile.
+SENT_SECONDS = 1.0
 
 
 def send() -> None:
@@ -70,6 +74,7 @@ def _send(message: Unsent) -> Sent | None:
             "idempotency_key": message.idempotency_key,
             "attachments": [file.id for file in message.files if file.id],
         }
+        turns.put_off(SENT_SECONDS)
         if message.conversation_id is None:
             begun = user.begin(message.text, **said, **choices().of_new())
             message.conversation_id = begun.conversation_id

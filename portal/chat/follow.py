@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,13 +27,16 @@ from portal import wiring
 from portal.chat.problems import show_problem
 from portal.chat.view import CHECK_SECONDS, Problem, View, client, problem_of
 from portal.chat.writing import FRAME_SECONDS, LiveAnswer, begun
-from portal.page_sessions import draw_anew
+from portal.page_sessions import draw_anew, told_of_clicks
 from portal.session import current, tab
 from portal.texts import t, tn, translated
 from portal.turns import turns
 from portal.words import dollars, plain
 
-WAIT_SECONDS = 0.25
+# Between two looks at the session state, which is where a click or a closed tab ends a script: if
+# the script is told of them it need not look for them.
+LOOK_SECONDS = 0.25
+TOLD_SECONDS = 2.0
 # The same where several are followed in turn.
 TURN_SECONDS = 0.04
 # A page that was just opened is still loading what it needs to draw code or tables. Updates that
@@ -145,6 +149,7 @@ class Live:
         self._alone = alone
         self._tracks = {message.id: _Track(message) for message in messages}
         self._settle = 0.0
+        self._wait = LOOK_SECONDS
 
     def __enter__(self) -> Self:
         following = tab().following
@@ -186,15 +191,12 @@ class Live:
             track.draw()
 
     def follow(self) -> None:
-        """Draws the answers as they are written and runs the page again when all are finished.
-
-        At most a quarter of a second lies between two looks at the session state: that is where a
-        click or a closed tab ends this script.
-        """
+        """Draws the answers as they are written and runs the page again when all are finished."""
         tracks = list(self._tracks.values())
         drawn = [one for one in tracks if one.answer is not None and one.events is not None]
         try:
-            with _followers.one_more():
+            with _followers.one_more(), told_of_clicks(partial(_nudge, drawn)) as told:
+                self._wait = TOLD_SECONDS if told else LOOK_SECONDS
                 self._until_the_end(drawn)
         except (AlChatError, Unauthenticated) as error:
             for track in drawn:
@@ -208,17 +210,18 @@ class Live:
             draw_anew()
         if self._alone:
             draw_anew()
-        told = set()
+        shown = set()
         for track in tracks:
             problem = track.problem
-            if problem is not None and track.container is not None and problem.code not in told:
-                told.add(problem.code)
+            if problem is not None and track.container is not None and problem.code not in shown:
+                shown.add(problem.code)
                 _broken_off(track.container, problem)
 
     def _until_the_end(self, tracks: Sequence[_Track]) -> None:
         checked = begun = time.monotonic()
+        tab()
         while going := [track for track in tracks if track.going]:
-            timeout = WAIT_SECONDS if len(going) == 1 else TURN_SECONDS
+            timeout = self._wait if len(going) == 1 else TURN_SECONDS
             arrived = [track.arrived(timeout) for track in going]
             tab()
             for track, events in zip(going, arrived, strict=True):
@@ -226,13 +229,32 @@ class Live:
             drawn = [track.draw() for track in going]
             if any(drawn) and (self._settle > FRAME_SECONDS or all(one.begun for one in going)):
                 if any(track.going for track in going):
-                    _rest(going, max(self._settle, _followers.pause))
+                    self._rest(going, max(self._settle, _followers.pause))
                 self._settle /= 2
             if self._alone and time.monotonic() - begun > ALONE_SECONDS and _followers.few:
                 draw_anew()
             if time.monotonic() - checked > CHECK_SECONDS:
                 checked = time.monotonic()
                 _still_there(quiet=not any(arrived))
+
+    def _rest(self, tracks: Sequence[_Track], least: float) -> None:
+        """Lets events gather until drawing them is worth its bytes."""
+        track = next(one for one in tracks if one.going)
+        seconds = max(least, *(one.answer.pause for one in tracks if one.answer is not None))
+        for one in tracks:
+            if one.events is not None:
+                one.events.gap = seconds if seconds > FRAME_SECONDS else 0.0
+        while seconds > 0 and track.events is not None:
+            with turns.pause(PATIENCE_SECONDS):
+                track.events.rest(min(seconds, self._wait))
+            seconds -= self._wait
+            tab()
+
+
+def _nudge(tracks: Iterable[_Track]) -> None:
+    for track in tracks:
+        if track.events is not None:
+            track.events.nudge()
 
 
 def show_that_it_is_written() -> None:
@@ -291,20 +313,6 @@ def budget_warning(standing: Mapping[str, Any]) -> str:
             **sums,
         )
     )
-
-
-def _rest(tracks: Sequence[_Track], least: float) -> None:
-    """Lets events gather until drawing them is worth its bytes."""
-    track = next(one for one in tracks if one.going)
-    seconds = max(least, *(one.answer.pause for one in tracks if one.answer is not None))
-    for one in tracks:
-        if one.events is not None:
-            one.events.gap = seconds if seconds > FRAME_SECONDS else 0.0
-    while seconds > 0 and track.events is not None:
-        with turns.pause(PATIENCE_SECONDS):
-            track.events.rest(min(seconds, WAIT_SECONDS))
-        seconds -= WAIT_SECONDS
-        tab()
 
 
 def _still_there(*, quiet: bool) -> None:

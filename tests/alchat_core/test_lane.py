@@ -1,4 +1,5 @@
-"""The short way of sending and following gives the answers of the described way.
+"""The short way of a new conversation, of sending and of following gives the answers of the
+described way.
 
 A query that no route knows makes a request take the described one.
 """
@@ -47,6 +48,33 @@ SENDS: dict[str, tuple[bytes, str, dict[str, str]]] = {
     "an empty key": (json.dumps(MESSAGE).encode(), JSON, {"Idempotency-Key": ""}),
     "no token": (json.dumps(MESSAGE).encode(), JSON, {"Authorization": ""}),
     "a wrong token": (json.dumps(MESSAGE).encode(), JSON, {"Authorization": "Bearer e.e.e"}),
+}
+# What a new conversation is made of.
+CREATES: dict[str, tuple[bytes, str, dict[str, str]]] = {
+    "nothing said": (b"{}", JSON, {}),
+    "all of it": (
+        json.dumps(
+            {
+                "title": "Potatoes",
+                "temporary": True,
+                "systemPrompt": "Be brief.",
+                "parameters": {"seed": 7},
+                "tools": [],
+            }
+        ).encode(),
+        JSON,
+        {},
+    ),
+    "a wrong parameter": (b'{"parameters": {"seed": "x"}}', JSON, {}),
+    "an unknown assistant": (b'{"assistantId": "asst_x"}', JSON, {}),
+    "an unknown tool server": (b'{"tools": ["tool_x"]}', JSON, {}),
+    "an unknown field": (b'{"colour": "red"}', JSON, {}),
+    "a null character": (b'{"title": "a\\u0000"}', JSON, {}),
+    "no body": (b"", JSON, {}),
+    "null": (b"null", JSON, {}),
+    "no JSON": (b"{", JSON, {}),
+    "another type": (b"{}", "text/plain", {}),
+    "no token": (b"{}", JSON, {"Authorization": ""}),
 }
 FOLLOWS: dict[str, tuple[str, dict[str, str]]] = {
     "from the beginning": ("", {}),
@@ -107,6 +135,30 @@ def test_a_message_is_answered_the_same_on_both_ways(
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("case", CREATES)
+def test_a_conversation_is_made_the_same_on_both_ways(
+    service: Service, token: dict[str, str], case: str
+) -> None:
+    body, kind, more = CREATES[case]
+    answers = []
+    for query in ("", "?way=described"):
+        url = f"{service.url}/api/conversations{query}"
+        headers = {**token, "Content-Type": kind, **more}
+        answer = requests.post(url, data=body, headers=headers, timeout=10)
+        said = told(answer)
+        if answer.status_code == 201:
+            made = answer.json()
+            assert answer.headers["location"] == f"/api/conversations/{made['id']}"
+            again = requests.get(
+                service.url + answer.headers["location"], headers=token, timeout=10
+            )
+            assert again.json() == made
+            new = {"id", "createdAt", "updatedAt", "lastMessageAt"}
+            said = (*said[:2], {name: value for name, value in made.items() if name not in new})
+        answers.append(said)
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("case", FOLLOWS)
 def test_events_are_the_same_on_both_ways(
     service: Service, user: UserClient, token: dict[str, str], case: str
@@ -153,6 +205,10 @@ class Services:
         ("POST", "/api/conversations/conv_1/messages", b"", [b'{"content":', b'"hello"'], False),
         ("POST", "/api/conversations/conv_1/messages", b"a=b", [b'{"content":"hello"}'], False),
         ("POST", "/api/conversations/conv 1/messages", b"", [b'{"content":"hello"}'], False),
+        ("POST", "/api/conversations", b"", [b"{", b"}"], True),
+        ("POST", "/api/conversations", b"", [b""], False),
+        ("POST", "/api/conversations", b"a=b", [b"{}"], False),
+        ("GET", "/api/conversations", b"", [b""], False),
         ("GET", "/api/runs/run_1/events", b"", [b""], True),
         ("GET", "/api/runs/run_1/events", b"after=3", [b""], True),
         ("GET", "/api/runs/run_1/events", b"after=-3", [b""], False),

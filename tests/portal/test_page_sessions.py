@@ -305,6 +305,38 @@ def test_a_click_in_another_fragment_ends_one_that_goes_on_for_long(
     assert app.session_state["runs"] == (2 if heard else 1)
 
 
+def _told() -> None:
+    import streamlit as st
+    from streamlit.runtime.scriptrunner import RerunData
+
+    from portal.page_sessions import told_of_clicks
+    from tests.portal.test_page_sessions import Local
+
+    if st.session_state.get("runs"):
+        return
+    told: list[str] = []
+    st.session_state["told"] = told
+    st.session_state["runs"] = 1
+    with told_of_clicks(lambda: told.append("told")) as is_told:
+        st.session_state["is_told"] = is_told
+        Local.newest.request_rerun(RerunData())
+        told.append("went on")
+        st.session_state["looked"] = True
+        told.append("went on after its end")
+
+
+@pytest.mark.parametrize(
+    ("runner", "told"), [(Local, ["told", "went on"]), (Interrupted, ["went on"])]
+)
+def test_a_script_that_waits_is_told_that_it_is_to_end(
+    runner: type[LocalScriptRunner], told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_test, "LocalScriptRunner", runner)
+    app = AppTest.from_function(_told).run()
+    assert app.session_state["told"] == told
+    assert app.session_state["is_told"] is (runner is Local)
+
+
 class Transport:
     def __init__(self) -> None:
         self.did: list[Any] = []

@@ -104,6 +104,40 @@ def test_who_began_first_goes_on_first_but_for_those_with_patience(
     assert notes == order
 
 
+@pytest.mark.parametrize(("put_off", "order"), [(0, ["late", "early"]), (5, ["early", "late"])])
+def test_who_puts_off_what_is_left_lets_those_go_first_who_begin_meanwhile(
+    put_off: float, order: list[str]
+) -> None:
+    """Four seconds after its begin somebody else begins."""
+    now = 0.0
+    turns = Turns(at_once=1, longest=30.0, clock=lambda: now)
+    did: list[str] = []
+    waits, may_go_on = threading.Event(), threading.Event()
+
+    def sends() -> None:
+        with turns.one():
+            turns.put_off(put_off)
+            with turns.pause():
+                waits.set()
+                may_go_on.wait(10)
+            did.append("early")
+
+    early = threading.Thread(target=sends, daemon=True)
+    early.start()
+    assert waits.wait(5)
+    with turns.one():
+        now = 4.0
+        late = threading.Thread(target=_note, args=(turns, did, "late"), daemon=True)
+        late.start()
+        _until(lambda: len(turns._waiting) == 1)
+        may_go_on.set()
+        _until(lambda: len(turns._waiting) == 2)
+    early.join(5)
+    late.join(5)
+    assert did == order[::-1]
+    turns.put_off(1.0)  # without a turn there is nothing to put off
+
+
 def _note(turns: Turns, notes: list[str], name: str) -> None:
     with turns.one():
         notes.append(name)
