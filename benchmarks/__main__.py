@@ -197,13 +197,17 @@ def pages() -> Part:
     found["providerMs"] = plain
     ready, first, long = found["ready"], found["firstToken"], found["long"]
     middle = statistics.median
+    over = {name: middle(ready[name]) / middle(bare) for name, bare in found["bare"].items()}
     added = middle(first["firstMs"]) - plain
     return Part(
         found,
         [
             Row("chat page ready, nothing cached", middle(ready["cold"]), "ms", 1700),
+            Row("  over a page with nothing but an input", over["cold"], "x"),
             Row("  in another tab", middle(ready["newTab"]), "ms"),
+            Row("  over a page with nothing but an input", over["newTab"], "x"),
             Row("  reload", middle(ready["reload"]), "ms", 500),
+            Row("  over a page with nothing but an input", over["reload"], "x"),
             Row("  switch from another page or to one", middle(ready["switch"]), "ms", 200),
             Row("Enter to first word, without the provider", added, "ms", 110),
             Row("1000 words at 5 ms: longest frame", middle(first["gapMs"]), "ms", 150),
@@ -243,6 +247,7 @@ def _sessions(
     count: int, found: dict[str, Any], *, wanted: bool = False
 ) -> tuple[list[Row], float]:
     """So many at once: their rows, and the stretch. What was taken goes into `found`."""
+    takes = 3 if wanted else 1
     with running(ALCHAT_DEFAULT_MODEL="stream-200-50") as system:
         users = system.add_users("session", 20)
         job = {
@@ -254,16 +259,28 @@ def _sessions(
             "intervalMs": 50,
         }
         load({**job, "count": 5})
-        taken = found[str(count)] = _counted(system, {**job, "count": count}, "portal")
-    stretch = statistics.median(taken["endS"]) / taken["idealS"]
+        all_taken = [_counted(system, {**job, "count": count}, "portal") for _ in range(takes)]
+    found[str(count)] = all_taken
+    all_taken.sort(key=_stretch)
+    taken = all_taken[takes // 2]
+    stretch = _stretch(taken)
     first = statistics.quantiles(taken["firstMs"], n=20, method="inclusive")[-1]
     rows = [
         Row(f"{count} chat sessions: stretch", stretch, "x", 1.05 if wanted else None),
         Row("  first word p95", first, "ms", 1500 if wanted else None),
-        Row("  the portal's peak memory", taken["peakMb"], "MB", 300 if wanted else None),
+        Row(
+            "  the portal's peak memory",
+            max(one["peakMb"] for one in all_taken),
+            "MB",
+            300 if wanted else None,
+        ),
         Row("  to each browser", taken["bytesEach"] / 1e3, "kB"),
     ]
     return rows, stretch
+
+
+def _stretch(taken: dict[str, Any]) -> float:
+    return float(statistics.median(taken["endS"]) / taken["idealS"])
 
 
 def resolve() -> Part:

@@ -1,4 +1,5 @@
-"""How soon the pages are there, and how soon they react, in headless Chromium.
+"""How soon the pages are there, and how soon they react, in headless Chromium; a page with nothing
+but an input, served by Streamlit itself, in turn with them, tells how fast the machine is then.
 
 A probe inside the page notes the animation frame in which what was waited for is drawn;
 Playwright's own waits poll too slowly for that.
@@ -7,10 +8,15 @@ Playwright's own waits poll too slowly for that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import requests
 from playwright.sync_api import Browser, Page
 
 from alchat_core.db.engine import Database
@@ -19,6 +25,7 @@ from benchmarks.browser import Frames
 from benchmarks.system import Bench, BenchmarkFailed, User, wait_until_quiet
 from demo.provider.scripts import script_for
 from tests.browser import people
+from tests.system import free_port
 
 TIMES = 5
 MESSAGES_SENT = 12
@@ -95,7 +102,7 @@ def measure(
 ) -> dict[str, Any]:
     """All figures of one user's pages; the long conversation is that of `write_long`."""
     return {
-        "ready": _ready(browser, system, cookie),
+        **_ready(browser, system, cookie),
         "firstToken": _first_token(browser, system, cookie),
         "long": _long(browser, system, cookie, conversation, last),
     }
@@ -123,25 +130,74 @@ def _shown(page: Page, selector: str, go: Callable[[], object]) -> float:
     return float(_until(page, "window.__ready", selector))
 
 
-def _ready(browser: Browser, system: Bench, cookie: str) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {"cold": [], "newTab": [], "reload": [], "switch": []}
-    address = f"{system.url}/al-chat"
-    for _ in range(TIMES):
-        wait_until_quiet(20)
-        page = _open(browser, system, cookie)  # nothing cached
-        found["cold"].append(_shown(page, COMPOSER, lambda page=page: page.goto(address)))
-        tab = page.context.new_page()
-        found["newTab"].append(_shown(tab, COMPOSER, lambda tab=tab: tab.goto(address)))
-        tab.wait_for_timeout(1000)
-        found["reload"].append(_shown(tab, COMPOSER, tab.reload))
-        tab.wait_for_timeout(1000)
-        for path, there in (("credentials", ".st-key-which_key"), ("al-chat", COMPOSER)):
-            link = f'[data-testid="stSidebarNav"] a[href$="/{path}"]'
-            tab.evaluate(_CLICK.replace("FOUND", f"document.querySelector({link!r})"), there)
-            found["switch"].append(float(_until(tab, "window.__click", path)))
-            tab.wait_for_timeout(700)
-        page.context.close()
-    return found
+def _ready(browser: Browser, system: Bench, cookie: str) -> dict[str, dict[str, list[float]]]:
+    ready: dict[str, list[float]] = {"cold": [], "newTab": [], "reload": [], "switch": []}
+    bare: dict[str, list[float]] = {"cold": [], "newTab": [], "reload": []}
+    with _bare() as address:
+        for _ in range(TIMES):
+            _loads(browser, system, cookie, address, bare).context.close()
+            tab = _loads(browser, system, cookie, f"{system.url}/al-chat", ready)
+            for path, there in (("credentials", ".st-key-which_key"), ("al-chat", COMPOSER)):
+                link = f'[data-testid="stSidebarNav"] a[href$="/{path}"]'
+                tab.evaluate(_CLICK.replace("FOUND", f"document.querySelector({link!r})"), there)
+                ready["switch"].append(float(_until(tab, "window.__click", path)))
+                tab.wait_for_timeout(700)
+            tab.context.close()
+    return {"ready": ready, "bare": bare}
+
+
+def _loads(
+    browser: Browser, system: Bench, cookie: str, address: str, found: dict[str, list[float]]
+) -> Page:
+    """First with nothing cached, then in another tab, which is returned, then that one again."""
+    wait_until_quiet(20)
+    page = _open(browser, system, cookie)
+    found["cold"].append(_shown(page, COMPOSER, lambda: page.goto(address)))
+    tab = page.context.new_page()
+    found["newTab"].append(_shown(tab, COMPOSER, lambda: tab.goto(address)))
+    tab.wait_for_timeout(1000)
+    found["reload"].append(_shown(tab, COMPOSER, tab.reload))
+    tab.wait_for_timeout(1000)
+    return tab
+
+
+@contextlib.contextmanager
+def _bare() -> Iterator[str]:
+    """The address of the page with nothing but an input."""
+    port = free_port()
+    options = {
+        "server.port": str(port),
+        "server.address": "127.0.0.1",
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+    }
+    command = [sys.executable, "-m", "streamlit", "run", "app.py"]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+    process = subprocess.Popen(
+        command,
+        cwd=Path(__file__).parent / "bare",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(f"{address}/_stcore/health")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for(address: str, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(address, timeout=2).ok:
+                return
+        time.sleep(0.1)
+    raise BenchmarkFailed(f"{address}: it did not answer")
 
 
 def _first_token(browser: Browser, system: Bench, cookie: str) -> dict[str, Any]:
