@@ -37,6 +37,7 @@ from portal.words import dollars, plain
 # the script is told of them it need not look for them.
 LOOK_SECONDS = 0.25
 TOLD_SECONDS = 2.0
+LEAST_SECONDS = 0.01
 # The same where several are followed in turn.
 TURN_SECONDS = 0.04
 # A page that was just opened is still loading what it needs to draw code or tables. Updates that
@@ -221,7 +222,11 @@ class Live:
         checked = begun = time.monotonic()
         tab()
         while going := [track for track in tracks if track.going]:
-            timeout = self._wait if len(going) == 1 else TURN_SECONDS
+            timeout = TURN_SECONDS
+            if len(going) == 1:
+                timeout = self._longest_wait(
+                    begun if self._alone and _followers.few else None, checked
+                )
             arrived = [track.arrived(timeout) for track in going]
             tab()
             for track, events in zip(going, arrived, strict=True):
@@ -236,6 +241,13 @@ class Live:
             if time.monotonic() - checked > CHECK_SECONDS:
                 checked = time.monotonic()
                 _still_there(quiet=not any(arrived))
+
+    def _longest_wait(self, begun: float | None, checked: float) -> float:
+        """How long one may wait for events: until there is something else to be done."""
+        due = checked + CHECK_SECONDS
+        if begun is not None:
+            due = min(due, begun + ALONE_SECONDS)
+        return min(self._wait, max(due - time.monotonic(), LEAST_SECONDS))
 
     def _rest(self, tracks: Sequence[_Track], least: float) -> None:
         """Lets events gather until drawing them is worth its bytes."""
