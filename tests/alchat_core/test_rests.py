@@ -139,7 +139,8 @@ def test_only_many_answers_rest_and_no_longer_than_until_the_next_commit(tmp_pat
             log.open(f"r{number}", "c", f"m{number}")
         assert log.rest() == 0.0
         log.open("one more", "c", "m")
-        assert 0.0 < log.rest() <= 0.01 + RESTING_RUNS * 0.001
+        # A moment less another one is not exact.
+        assert 0.0 < log.rest() <= 0.01 + RESTING_RUNS * 0.001 + 1e-6
         await database.close()
 
     asyncio.run(scenario())
