@@ -129,7 +129,7 @@ def streams() -> Part:
                 through = {**job, "through": "alchat"}
                 taken = [_counted(system, through, "alchat") for _ in range(takes)]
                 found[f"{engine}-{count}"] = {"alchat": taken, "provider": plain}
-                middle = sorted(taken, key=lambda take: float(take["stretch"]))[takes // 2]
+                middle = _middle(taken, lambda take: float(take["stretch"]))
                 name = f"{engine}, {count} streams"
                 rows += [
                     Row(f"{name}: stretch", middle["stretch"], "x", stretch),
@@ -139,6 +139,13 @@ def streams() -> Part:
                     Row("  AL-Chat's peak memory", taken[-1]["peakMb"], "MB", first and 200),
                 ]
     return Part(found, rows)
+
+
+def _middle(
+    takes: list[dict[str, Any]], stretch: Callable[[dict[str, Any]], float]
+) -> dict[str, Any]:
+    """The take with the median stretch."""
+    return sorted(takes, key=stretch)[len(takes) // 2]
 
 
 def _counted(system: Bench, job: dict[str, Any], process: str) -> dict[str, Any]:
@@ -261,8 +268,7 @@ def _sessions(
         load({**job, "count": 5})
         all_taken = [_counted(system, {**job, "count": count}, "portal") for _ in range(takes)]
     found[str(count)] = all_taken
-    all_taken.sort(key=_stretch)
-    taken = all_taken[takes // 2]
+    taken = _middle(all_taken, _stretch)
     stretch = _stretch(taken)
     first = statistics.quantiles(taken["firstMs"], n=20, method="inclusive")[-1]
     rows = [
@@ -270,7 +276,7 @@ def _sessions(
         Row("  first word p95", first, "ms", 1500 if wanted else None),
         Row(
             "  the portal's peak memory",
-            max(one["peakMb"] for one in all_taken),
+            all_taken[-1]["peakMb"],
             "MB",
             300 if wanted else None,
         ),

@@ -8,15 +8,10 @@ Playwright's own waits poll too slowly for that.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import requests
 from playwright.sync_api import Browser, Page
 
 from alchat_core.db.engine import Database
@@ -25,7 +20,6 @@ from benchmarks.browser import Frames
 from benchmarks.system import Bench, BenchmarkFailed, User, wait_until_quiet
 from demo.provider.scripts import script_for
 from tests.browser import people
-from tests.system import free_port
 
 TIMES = 5
 MESSAGES_SENT = 12
@@ -133,7 +127,7 @@ def _shown(page: Page, selector: str, go: Callable[[], object]) -> float:
 def _ready(browser: Browser, system: Bench, cookie: str) -> dict[str, dict[str, list[float]]]:
     ready: dict[str, list[float]] = {"cold": [], "newTab": [], "reload": [], "switch": []}
     bare: dict[str, list[float]] = {"cold": [], "newTab": [], "reload": []}
-    with _bare() as address:
+    with system.bare_page() as address:
         for _ in range(TIMES):
             _loads(browser, system, cookie, address, bare).context.close()
             tab = _loads(browser, system, cookie, f"{system.url}/al-chat", ready)
@@ -159,45 +153,6 @@ def _loads(
     found["reload"].append(_shown(tab, COMPOSER, tab.reload))
     tab.wait_for_timeout(1000)
     return tab
-
-
-@contextlib.contextmanager
-def _bare() -> Iterator[str]:
-    """The address of the page with nothing but an input."""
-    port = free_port()
-    options = {
-        "server.port": str(port),
-        "server.address": "127.0.0.1",
-        "server.headless": "true",
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-    }
-    command = [sys.executable, "-m", "streamlit", "run", "app.py"]
-    for name, value in options.items():
-        command += [f"--{name}", value]
-    process = subprocess.Popen(
-        command,
-        cwd=Path(__file__).parent / "bare",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(f"{address}/_stcore/health")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait_for(address: str, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with contextlib.suppress(requests.RequestException):
-            if requests.get(address, timeout=2).ok:
-                return
-        time.sleep(0.1)
-    raise BenchmarkFailed(f"{address}: it did not answer")
 
 
 def _first_token(browser: Browser, system: Bench, cookie: str) -> dict[str, Any]:

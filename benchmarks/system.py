@@ -20,7 +20,7 @@ from papita_core.app import build
 from papita_core.settings import Settings
 from papita_core.vault.service import MAX_AT_ONCE, NewCredential
 from tests.papita_core.postgres import durable_server
-from tests.system import KEY, ROOT, System
+from tests.system import KEY, ROOT, System, free_port
 
 __all__ = ["ENGINES", "ROOT", "Bench", "BenchmarkFailed", "User", "running", "wait_until_quiet"]
 
@@ -157,6 +157,26 @@ class Bench(System):
             "alchat": self.alchat_url,
             "provider": f"{self.provider_url}/v1",
         }
+
+    @contextlib.contextmanager
+    def bare_page(self) -> Iterator[str]:
+        """The address of a page with nothing but an input, which Streamlit serves by itself."""
+        port = free_port()
+        options = {
+            "server.port": port,
+            "server.address": "127.0.0.1",
+            "server.headless": "true",
+            "server.fileWatcherType": "none",
+            "browser.gatherUsageStats": "false",
+        }
+        given = [f"--{name}={value}" for name, value in options.items()]
+        # Begun in its own folder, where our settings of Streamlit are not found.
+        folder = ROOT / "benchmarks" / "bare"
+        self._start("bare", "-m", "streamlit", "run", "app.py", *given, folder=folder)
+        address = f"http://127.0.0.1:{port}"
+        self.wait_for(f"{address}/_stcore/health", "bare")
+        yield address
+        self.stop("bare")
 
     def _call(
         self, path: str, access_token: str, body: Mapping[str, Any] | None = None

@@ -40,15 +40,22 @@ def free_port() -> int:
 
 
 class Server:
-    """One process and the file that its output goes to."""
+    """One process, begun in `folder`, and the file that its output goes to."""
 
-    def __init__(self, name: str, command: list[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        env: Mapping[str, str],
+        log: Path,
+        folder: Path = ROOT,
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=folder,
                 env=dict(env),
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -232,6 +239,6 @@ class System:
         """Everything that any process wrote."""
         return "\n".join(path.read_text("utf-8", "replace") for path in self.folder.glob("*.log"))
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def _start(self, name: str, *arguments: str, folder: Path = ROOT) -> None:
         log = self.folder / f"{name}.log"
-        self.servers[name] = Server(name, [sys.executable, *arguments], self.env, log)
+        self.servers[name] = Server(name, [sys.executable, *arguments], self.env, log, folder)

@@ -37,9 +37,10 @@ from portal.words import dollars, plain
 # the script is told of them it need not look for them.
 LOOK_SECONDS = 0.25
 TOLD_SECONDS = 2.0
-LEAST_SECONDS = 0.01
 # The same where several are followed in turn.
 TURN_SECONDS = 0.04
+# The least that is waited for events: what is due does not make a loop of no wait.
+LEAST_SECONDS = 0.01
 # A page that was just opened is still loading what it needs to draw code or tables. Updates that
 # come faster than it can finish put it off for as long as React lets them: five seconds.
 SETTLE_SECONDS = 0.8
