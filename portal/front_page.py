@@ -4,8 +4,9 @@ it to its first run sooner.
 Streamlit asks at two addresses where its server is, and for settings, before it opens the
 connection; one that is told both opens it at once. And it loads the script of an element when it
 draws the first of its kind: those of the chat page come when page, connection and a run are there,
-one after the other. Named in the page they are fetched and compiled while it waits for all that,
-and once the page's own script has run, they run as well.
+one after the other. Worse, React draws what it had to wait for after everything else: as long as
+messages come, an element whose script is there already is a grey bar. Named in the page they are
+fetched and compiled while it waits for all that, and React is asked for them before it draws any.
 """
 
 from __future__ import annotations
@@ -70,12 +71,33 @@ def named(html: str) -> list[str]:
     return [f"/{path}" for path in re.findall(r'"\./(static/[\w./-]+)"', html)]
 
 
-def run_early() -> str:
-    """The script that runs those of the elements, which without it only the first of each does."""
-    names = [name for one in ELEMENTS for name in _of(one, FOLDER)]
-    imports = ",".join(f'import("./static/js/{name}")' for name in names)
-    # What fails here is asked for once more, and said, when it is needed.
-    return f'addEventListener("DOMContentLoaded",()=>{{Promise.all([{imports}]).catch(()=>{{}})}})'
+def react(folder: Path = FOLDER) -> str:
+    """The name of the file that React is in."""
+    index = (folder.parent.parent / "index.html").read_text("utf-8")
+    names: list[str] = re.findall(r"static/js/([\w.-]+\.js)", index)
+    for name in names:
+        if ".lazy=function(" in (folder / name).read_text("utf-8"):
+            return name
+    raise RuntimeError("Streamlit's page names no file with React in it.")
+
+
+def ready_early() -> str:
+    """The script that has those of the elements ready when the first of each is drawn.
+
+    It is a module, ahead of Streamlit's own, which takes React from the same file.
+    """
+    return (
+        f'import*as file from"./static/js/{react()}";'
+        f"const wanted=/\\.\\/({'|'.join(ELEMENTS)})\\./,early=[];"
+        # React itself is what the one function returns that wants nothing.
+        "for(const one of Object.values(file)){"
+        'const react=typeof one==="function"&&!one.length&&one();if(!react?.lazy)continue;'
+        "const{lazy}=react;react.lazy=load=>{const made=lazy(load);"
+        "if(wanted.test(load))early.push(made);return made}}"
+        # As React asks for it itself, which is told by what is thrown that it is not there yet.
+        'addEventListener("DOMContentLoaded",()=>{for(const one of early)'
+        "try{one._init(one._payload)}catch{}})"
+    )
 
 
 def front_page() -> str:
@@ -86,8 +108,8 @@ def front_page() -> str:
     index = (STATIC / "index.html").read_text("utf-8")
     begin, head, rest = index.partition("<head>")
     before, end, after = rest.partition("</head>")
-    told, early = f"<script>{TOLD}</script>", f"<script>{run_early()}</script>"
-    return f"{begin}{head}{told}{before}{links}{early}{end}{after}"
+    told, early = f"<script>{TOLD}</script>", f'<script type="module">{ready_early()}</script>'
+    return f"{begin}{head}{told}{early}{before}{links}{end}{after}"
 
 
 class FrontPage:

@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 OWN = ("/api/", "/auth/", "/files/", "/app/static/")
-INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+INLINE_SCRIPT = re.compile(r'<script(?: type="module")?>(.*?)</script>', re.DOTALL)
 
 # blob: in script-src is what v2 components with inline code are loaded from; in img-src it is
 # Mermaid's, in connect-src a recording that the page reads before it sends it. Streamlit styles its

@@ -3,7 +3,8 @@
 import streamlit as st
 
 from portal.chat.actions import send_what_is_ready
-from portal.chat.composer import show_composer
+from portal.chat.choices import Prices
+from portal.chat.composer import show_composer, show_input
 from portal.chat.dictation import wait_for_words
 from portal.chat.follow import Live
 from portal.chat.header import show_header
@@ -14,12 +15,16 @@ from portal.chat.shortcuts import show_shortcuts
 from portal.chat.sources import show_source_asked_for
 from portal.chat.toolbar import show_models_asked_for
 from portal.chat.view import load
-from portal.session import require_user, tab
+from portal.session import remembered, require_user, tab
 
 user = require_user("projects:launch")
 
 tab().covered = False
+# Before all that AL-Chat is asked for: what one came to write can be written while that comes.
+dictated = show_input()
 view = load()
+if dictated != remembered(Prices).transcribes:
+    st.rerun()
 with Live(view.writing) as live:
     # In one place, whatever there is of it: the messages below must not move from run to run, or
     # the browser builds each of them anew.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import streamlit as st
 
-from alchat_core.client import Assistant, Model
+from alchat_core.client import Assistant, Model, Models
 from portal.session import remembered
 
 
@@ -72,8 +72,15 @@ def choices() -> Choices:
 class Prices:
     """What is known of the models that this tab has heard of."""
 
+    # What AL-Chat last told anybody of itself: the guess of a tab that has not asked yet.
+    last_told: ClassVar[bool] = False
+
     models: Mapping[str, Model] = field(default_factory=dict)
-    transcribes: bool = False
+    transcribes: bool = field(default_factory=lambda: Prices.last_told)
+
+    def put(self, found: Models) -> None:
+        self.models = {model.id: model for model in found}
+        self.transcribes = Prices.last_told = found.transcribes is not None
 
 
 SHELF_SECONDS = 300.0

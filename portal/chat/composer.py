@@ -34,10 +34,25 @@ class _Drawn:
     most: int = 0
 
 
-def show_composer(user: SignedIn, view: View) -> bool:
-    """The input, and below it the model and `Stop`. Their places never change: a draft stays.
+def show_input() -> bool:
+    """The input. True while it takes dictation, too."""
+    dictated = remembered(Prices).transcribes
+    # Not within `st.bottom`: only where Streamlit puts it itself does the page keep to its end.
+    st.chat_input(
+        t("Message AL-Chat"),
+        key=INPUT,
+        accept_file="multiple",
+        accept_audio=dictated,
+        max_upload_size=MEGABYTES,
+        on_submit=send,
+    )
+    return dictated
 
-    True while a dialog is open over the page.
+
+def show_composer(user: SignedIn, view: View) -> bool:
+    """What stands above the input, and below it the model and `Stop`.
+
+    Their places never change: a draft stays. True while a dialog is open over the page.
     """
     with st.container(key="al_chat_before_input"):
         _show_queued(view)
@@ -46,15 +61,6 @@ def show_composer(user: SignedIn, view: View) -> bool:
         show_dictation(view)
         if view.active is not None:
             show_that_it_is_written()
-    # Not within `st.bottom`: only where Streamlit puts it itself does the page keep to its end.
-    st.chat_input(
-        t("Message AL-Chat"),
-        key=INPUT,
-        accept_file="multiple",
-        accept_audio=remembered(Prices).transcribes,
-        max_upload_size=MEGABYTES,
-        on_submit=send,
-    )
     with (
         st.bottom,
         st.container(

@@ -170,10 +170,9 @@ def load() -> View:
             lists.put_folders(_answer(sorts[0]), _answer(sorts[1]))
     if models is not None:
         try:
-            found = _answer(models)
-            remembered(Prices).models = {model.id: model for model in found}
-            remembered(Prices).transcribes = found.transcribes is not None
-            state.models = tuple(remembered(Prices).models)
+            prices = remembered(Prices)
+            prices.put(_answer(models))
+            state.models = tuple(prices.models)
             state.models_until = time.monotonic() + MODELS_SECONDS
         except (AlChatError, PapitaError):
             # The answer will say what is wrong; a list of models is not worth a message.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from portal.navigation import PAGES
 from tests.browser.people import expect_door, open_context, sign_in
@@ -79,6 +79,42 @@ def test_the_connection_is_opened_without_being_looked_for(house: System, browse
             assert [url for url in asked if "_stcore/health" in url] == [
                 f"{house.url}/_stcore/health"
             ]
+    finally:
+        assert house.stop("portal") == 0
+
+
+def test_no_element_is_a_grey_bar_at_first(house: System, browser: Browser) -> None:
+    """An element whose script React has yet to be given is drawn after everything else."""
+    house.start_portal()
+    try:
+        with open_context(browser) as context, context.new_page() as page:
+            page.goto(f"{house.url}/al-chat")
+            sign_in(page)
+            expect(page.get_by_placeholder("Message AL-Chat")).to_be_visible()
+            page.add_init_script(
+                """window.bars = 0;
+                new MutationObserver(() => {
+                  window.bars += document.querySelectorAll('[data-testid="stSkeleton"]').length;
+                }).observe(document, {childList: true, subtree: true});"""
+            )
+            held: list[tuple[WebSocketRoute, str | bytes]] = []
+
+            # What the server says comes when the scripts are there, however busy this machine is.
+            def hold(socket: WebSocketRoute) -> None:
+                socket.connect_to_server().on_message(lambda said: held.append((socket, said)))
+
+            page.route_web_socket("**/_stcore/stream", hold)
+            page.reload()
+            for _ in range(200):
+                if len(held) > 40:
+                    break
+                page.wait_for_timeout(100)
+            page.wait_for_timeout(1_000)
+            for socket, said in held:
+                socket.send(said)
+            expect(page.get_by_placeholder("Message AL-Chat")).to_be_visible()
+            expect(page.get_by_placeholder("Search chats")).to_be_visible()
+            assert page.evaluate("window.bars") == 0
     finally:
         assert house.stop("portal") == 0
 

@@ -19,7 +19,8 @@ from portal.front_page import (
     TOLD,
     FrontPage,
     front_page,
-    run_early,
+    react,
+    ready_early,
     scripts,
 )
 from portal.headers import INLINE_SCRIPT
@@ -61,15 +62,32 @@ def test_streamlit_reads_what_it_is_told() -> None:
     for name in ("window.__streamlit", *re.findall(r"\b\w+(?=:[^/])", TOLD)):
         assert name in source, name
     assert "modulepreload" in html[html.index("static/js/ChatInput.") - 80 :]
-    # Run, too, once Streamlit's own script has; in a script that the policy allows by its hash.
-    early = run_early()
-    assert html.index(index) < html.index(f"<script>{early}</script>")
-    assert all(re.search(rf'import\("./static/js/{one}\.[\w.-]+\.js"\)', early) for one in ELEMENTS)
-    assert early in INLINE_SCRIPT.findall(html)
+    # React is asked for them before Streamlit's own script is there; in a script that the policy
+    # allows by its hash.
+    early = f'<script type="module">{ready_early()}</script>'
+    assert told < html.index(early) < html.index(index)
+    assert ready_early() in INLINE_SCRIPT.findall(html)
     # What there was is there.
-    assert html.replace(f"<script>{TOLD}</script>", "").startswith(
+    assert html.replace(f"<script>{TOLD}</script>{early}", "").startswith(
         (STATIC / "index.html").read_text("utf-8").partition("</head>")[0]
     )
+
+
+def test_what_is_asked_for_early_is_what_streamlit_has_react_load() -> None:
+    sources = [one.read_text("utf-8") for one in FOLDER.glob("index.*.js")]
+    for name in ELEMENTS:
+        # The name of the file within what is given to `lazy`: that tells which element it is.
+        loads = rf"\.lazy\)\(\(\)=>.{{0,20}}import\([`\"']\./{name}\."
+        assert any(re.search(loads, source) for source in sources), name
+    (own,) = re.findall(r"\w[\w.-]*\.js", ready_early().partition(";")[0])
+    assert own == react()
+
+
+def test_a_page_without_react_is_said(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="no file with React"):
+        react(folder)
+    (folder / "index.1.js").write_text("a.lazy=function(b){}")
+    assert react(folder) == "index.1.js"
 
 
 def test_only_the_addresses_of_pages_get_it() -> None:
