@@ -7,11 +7,13 @@ draws the first of its kind: those of the chat page come when page, connection a
 one after the other. Worse, React draws what it had to wait for after everything else: as long as
 messages come, an element whose script is there already is a grey bar. Named in the page they are
 fetched and compiled while it waits for all that, and React is asked for them before it draws any.
+Those of other pages and of dialogs it is asked for when the page has been there for a while.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +38,25 @@ ELEMENTS: Final = (
     "MenuButton",
     "TextInput",
 )
+# What the other pages and the dialogs are made of, the most frequent first: for when the browser
+# has nothing else to do.
+LATER: Final = (
+    "Selectbox",
+    "TextArea",
+    "FileUploader",
+    "ButtonGroup",
+    "PageLink",
+    "LinkButton",
+    "Radio",
+    "Toast",
+    "Spinner",
+    "Progress",
+    "NumberInput",
+    "Multiselect",
+    "DownloadButton",
+    "DateInput",
+)
+LATER_MS: Final = 1000
 # No page may command this one; a list with nobody in it Streamlit would not take for a setting.
 TOLD: Final = (
     "window.__streamlit={BACKEND_BASE_URL:location.origin,"
@@ -82,21 +103,25 @@ def react(folder: Path = FOLDER) -> str:
 
 
 def ready_early() -> str:
-    """The script that has those of the elements ready when the first of each is drawn.
+    """The script that has elements ready when the first of each is drawn.
 
     It is a module, ahead of Streamlit's own, which takes React from the same file.
     """
+    names = json.dumps([*ELEMENTS, *LATER], separators=(",", ":"))
     return (
-        f'import*as file from"./static/js/{react()}";'
-        f"const wanted=/\\.\\/({'|'.join(ELEMENTS)})\\./,early=[];"
+        f'import*as file from"./static/js/{react()}";const names={names},made=new Map;'
         # React itself is what the one function returns that wants nothing.
         "for(const one of Object.values(file)){"
         'const react=typeof one==="function"&&!one.length&&one();if(!react?.lazy)continue;'
-        "const{lazy}=react;react.lazy=load=>{const made=lazy(load);"
-        "if(wanted.test(load))early.push(made);return made}}"
+        "const{lazy}=react;react.lazy=load=>{const one=lazy(load);"
+        "made.set(/\\.\\/(\\w+)\\./.exec(load)?.[1],one);return one}}"
         # As React asks for it itself, which is told by what is thrown that it is not there yet.
-        'addEventListener("DOMContentLoaded",()=>{for(const one of early)'
-        "try{one._init(one._payload)}catch{}})"
+        "const ask=name=>{const one=made.get(name);if(one)try{one._init(one._payload)}catch{}},"
+        "idle=window.requestIdleCallback||setTimeout,"
+        "next=()=>{if(names.length){ask(names.shift());idle(next)}};"
+        'addEventListener("DOMContentLoaded",()=>{'
+        f"for(const name of names.splice(0,{len(ELEMENTS)}))ask(name);"
+        f"setTimeout(()=>idle(next),{LATER_MS})}})"
     )
 
 

@@ -5,12 +5,14 @@ Streamlit's own discovery of `pages/` would run a page before the entry script h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
+from portal.front_page import LATER
 from portal.navigation import PAGES
 from tests.browser.people import expect_door, open_context, sign_in
 from tests.system import System
@@ -83,6 +85,18 @@ def test_the_connection_is_opened_without_being_looked_for(house: System, browse
         assert house.stop("portal") == 0
 
 
+_HAS = "part => performance.getEntriesByType('resource').some(one => one.name.includes(part))"
+
+
+def _until(page: Page, there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < end
+        page.wait_for_timeout(100)
+    # Fetched is not run yet.
+    page.wait_for_timeout(1_000)
+
+
 def test_no_element_is_a_grey_bar_at_first(house: System, browser: Browser) -> None:
     """An element whose script React has yet to be given is drawn after everything else."""
     house.start_portal()
@@ -98,22 +112,31 @@ def test_no_element_is_a_grey_bar_at_first(house: System, browser: Browser) -> N
                 }).observe(document, {childList: true, subtree: true});"""
             )
             held: list[tuple[WebSocketRoute, str | bytes]] = []
+            ready = False
 
             # What the server says comes when the scripts are there, however busy this machine is.
             def hold(socket: WebSocketRoute) -> None:
-                socket.connect_to_server().on_message(lambda said: held.append((socket, said)))
+                def say(message: str | bytes) -> None:
+                    if ready:
+                        socket.send(message)
+                    else:
+                        held.append((socket, message))
+
+                socket.connect_to_server().on_message(say)
 
             page.route_web_socket("**/_stcore/stream", hold)
             page.reload()
-            for _ in range(200):
-                if len(held) > 40:
-                    break
-                page.wait_for_timeout(100)
-            page.wait_for_timeout(1_000)
-            for socket, said in held:
-                socket.send(said)
+            _until(page, lambda: len(held) > 40)
+            ready = True
+            for socket, message in held:
+                socket.send(message)
             expect(page.get_by_placeholder("Message AL-Chat")).to_be_visible()
             expect(page.get_by_placeholder("Search chats")).to_be_visible()
+            assert page.evaluate("window.bars") == 0
+            # Nor on another page, once the browser has had a moment for that.
+            _until(page, lambda: page.evaluate(_HAS, f"/{LATER[-1]}."))
+            page.get_by_test_id("stSidebarNav").get_by_role("link", name="Credentials").click()
+            expect(page.locator(".st-key-which_key")).to_be_visible()
             assert page.evaluate("window.bars") == 0
     finally:
         assert house.stop("portal") == 0

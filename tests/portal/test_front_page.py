@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from portal.front_page import (
     ELEMENTS,
     FOLDER,
+    LATER,
     STATIC,
     TOLD,
     FrontPage,
@@ -75,7 +76,7 @@ def test_streamlit_reads_what_it_is_told() -> None:
 
 def test_what_is_asked_for_early_is_what_streamlit_has_react_load() -> None:
     sources = [one.read_text("utf-8") for one in FOLDER.glob("index.*.js")]
-    for name in ELEMENTS:
+    for name in (*ELEMENTS, *LATER):
         # The name of the file within what is given to `lazy`: that tells which element it is.
         loads = rf"\.lazy\)\(\(\)=>.{{0,20}}import\([`\"']\./{name}\."
         assert any(re.search(loads, source) for source in sources), name
