@@ -71,10 +71,15 @@ def _of(element: str, folder: Path) -> list[str]:
     return [file.name for file in sorted(folder.glob(f"{element}.*.js"))]
 
 
+def _of_the_page(folder: Path) -> list[str]:
+    """The files of scripts that Streamlit's page names itself."""
+    html = (folder.parent.parent / "index.html").read_text("utf-8")
+    return [Path(address).name for address in named(html) if address.endswith(".js")]
+
+
 def scripts(elements: Iterable[str] = ELEMENTS, folder: Path = FOLDER) -> list[str]:
     """The files of these elements and all that they import, without what the page names itself."""
-    index = folder.parent.parent / "index.html"
-    there = set(re.findall(r"static/js/([\w.-]+\.js)", index.read_text("utf-8")))
+    there = set(_of_the_page(folder))
     found: dict[str, None] = {}
     left = [name for one in elements for name in _of(one, folder)]
     while left:
@@ -94,9 +99,7 @@ def named(html: str) -> list[str]:
 
 def react(folder: Path = FOLDER) -> str:
     """The name of the file that React is in."""
-    index = (folder.parent.parent / "index.html").read_text("utf-8")
-    names: list[str] = re.findall(r"static/js/([\w.-]+\.js)", index)
-    for name in names:
+    for name in _of_the_page(folder):
         if ".lazy=function(" in (folder / name).read_text("utf-8"):
             return name
     raise RuntimeError("Streamlit's page names no file with React in it.")
